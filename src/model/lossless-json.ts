@@ -1,0 +1,101 @@
+/**
+ * JSON whose numbers keep their text. JavaScript numbers cannot hold every 64-bit id (contract, section 4.1), so a
+ * number that would not print as it was written is kept as a raw JSON value: an object that `JSON.stringify` writes
+ * as the original digits. All other numbers are plain numbers, and text without such numbers costs one native parse.
+ */
+import { parse as parseWithPositions } from '@humanwhocodes/momoa';
+
+/** A number kept as text; made by the engine's own `JSON.rawJSON`. */
+export type RawNumber = { readonly rawJSON: string };
+export type JsonScalar = string | number | boolean | null | RawNumber;
+export type JsonValue = JsonScalar | JsonValue[] | JsonObject;
+export type JsonObject = { [name: string]: JsonValue };
+
+// lib.esnext does not know these two yet (TC39 "JSON.parse source text access", in V8 since 11.4).
+const json = JSON as unknown as {
+  rawJSON(text: string): RawNumber;
+  isRawJSON(value: unknown): value is RawNumber;
+  parse(
+    text: string,
+    reviver: (key: string, value: unknown, context: { source?: string }) => unknown,
+  ): unknown;
+};
+
+/**
+ * Finds text that may hold a number which JavaScript prints differently: 16 digits and more, a fraction (its last
+ * digit may be 0, or it may be long), an exponent, minus zero. False alarms, from digits inside strings, only cost time.
+ */
+const SUSPICIOUS_NUMBER = /(?:^|[[,]|["\s]:)\s*-?(?:\d{16}|\d+[.eE]|0(?<=-0)(?!\d))/;
+
+/** @throws SyntaxError as `JSON.parse` does. */
+export function parseLossless(text: string): JsonValue {
+  if (!SUSPICIOUS_NUMBER.test(text)) return JSON.parse(text);
+  return json.parse(text, (_key, value, { source }) =>
+    typeof value === 'number' && source !== undefined && String(value) !== source
+      ? json.rawJSON(source)
+      : value,
+  ) as JsonValue;
+}
+
+export function isRawNumber(value: unknown): value is RawNumber {
+  return json.isRawJSON(value);
+}
+
+/** The text of a scalar as the JSON text had it (a string without its quotes); undefined for null, lists and objects. */
+export function scalarText(value: JsonValue | undefined): string | undefined {
+  switch (typeof value) {
+    case 'string':
+      return value;
+    case 'number':
+    case 'boolean':
+      return String(value);
+    case 'object':
+      return isRawNumber(value) ? value.rawJSON : undefined;
+    default:
+      return undefined;
+  }
+}
+
+export type JsonSyntaxProblem = { message: string; position: number; line: number; column: number };
+
+/**
+ * Where and why a text is not JSON (RFC 8259); undefined when it is. Lines and columns start at 1, the position at 0.
+ * For messages only: it is many times slower than a native parse.
+ */
+export function jsonSyntaxProblem(text: string): JsonSyntaxProblem | undefined {
+  try {
+    JSON.parse(text);
+    return undefined;
+  } catch (error) {
+    return locate(text, error as SyntaxError);
+  }
+}
+
+/** V8 tells the place of most errors, in good words; of an unexpected character it does not, but momoa does. */
+function locate(text: string, native: SyntaxError): JsonSyntaxProblem {
+  const place = / in JSON at position (\d+) \(line (\d+) column (\d+)\)$/.exec(native.message);
+  if (place) {
+    const [, position, line, column] = place.map(Number) as [number, number, number, number];
+    return { message: native.message.slice(0, place.index), position, line, column };
+  }
+  try {
+    parseWithPositions(text, { mode: 'json' });
+  } catch (error) {
+    const { message, line, column, offset } = error as Error & {
+      line: number;
+      column: number;
+      offset: number;
+    };
+    if (message.startsWith('Unexpected character')) {
+      return { message: message.replace(/ found\..*$/, ''), position: offset, line, column };
+    }
+  }
+  const lines = text.split('\n');
+  const lastLine = lines[lines.length - 1] as string;
+  return {
+    message: 'Unexpected end',
+    position: text.length,
+    line: lines.length,
+    column: lastLine.length + 1,
+  };
+}
