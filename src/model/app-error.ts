@@ -1,0 +1,53 @@
+/**
+ * The caller's mistakes and the world's troubles that a client can act on. Codes are one table; a code is added only if
+ * a client would act on it. Bugs are not AppErrors: they are plain errors, which the edge answers with 500.
+ */
+import type { Problem } from './problem.ts';
+
+export const ERROR_CODES = {
+  invalid_json: 'The body is not JSON.',
+  body_too_large: 'The body is larger than the limit.',
+  unsupported_media_type: 'The body has another content type than the call takes.',
+  invalid_value: 'A value breaks a rule; `errors` lists every wrong field.',
+  unauthenticated: 'No valid API key, session or token came with the request.',
+  forbidden: 'The role of the caller does not allow this call.',
+  not_found: 'What the path names does not exist, or belongs to another institution.',
+  conflict: 'It exists already, or its state does not allow the change.',
+  too_many_requests: 'Too many calls; `Retry-After` says when to come back.',
+  store_unavailable: 'The database cannot be used right now; nothing was changed. Try again.',
+  internal: 'A bug of ours; the log has the cause under the request id.',
+} as const;
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+export class AppError extends Error {
+  readonly code: ErrorCode;
+  /** With `invalid_value` and `invalid_json`: what exactly is wrong. */
+  readonly problems: readonly Problem[];
+  /** With `too_many_requests` and `store_unavailable`: whole seconds to wait. */
+  readonly retryAfterSeconds: number | undefined;
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { problems?: readonly Problem[]; retryAfterSeconds?: number; cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'AppError';
+    this.code = code;
+    this.problems = options.problems ?? [];
+    this.retryAfterSeconds = options.retryAfterSeconds;
+  }
+}
+
+/** One error that lists all the problems; nothing when there are none. */
+export function throwProblems(problems: readonly Problem[]): void {
+  const [first, second] = problems;
+  if (!first) return;
+  throw new AppError('invalid_value', second ? `${problems.length} values are wrong.` : first.message, {
+    problems,
+  });
+}
+
+export function notFound(what: string): AppError {
+  return new AppError('not_found', `There is no ${what}.`);
+}

@@ -1,0 +1,325 @@
+/**
+ * What Orderhook keeps, as one contract for every database.
+ *
+ * Each method is one atomic step: when its promise resolves, what it wrote is on disk (SQLite `synchronous=FULL`,
+ * PostgreSQL `synchronous_commit=on`). No connection, row or transaction leaks out. A method that cannot reach the
+ * database, or finds the disk full, rejects with AppError `store_unavailable` and has changed nothing.
+ *
+ * Nothing of one institution is ever given for another: every lookup by id takes the institution as well.
+ *
+ * `test/store-contract.ts` is the suite that every implementation passes.
+ */
+import type {
+  Attempt,
+  AttemptOutcome,
+  Closing,
+  ClosingId,
+  Delivery,
+  LoggedAttempt,
+  QueueFigures,
+} from '../model/delivery.ts';
+import type {
+  ApiKey,
+  Execution,
+  ExecutionId,
+  ExternalInterface,
+  Institution,
+  InstitutionId,
+  InterfaceId,
+  InterfaceSettings,
+  OpeningDecision,
+  Partner,
+  ProxyOpening,
+  Schedule,
+  ScheduleId,
+  ScheduleSettings,
+} from '../model/entities.ts';
+import type { OrderDetails, OrderId } from '../model/order.ts';
+
+/** `cursor` is what `next` of the page before said. */
+export type PageRequest = { readonly limit: number; readonly cursor?: string };
+export type Page<T> = { readonly items: readonly T[]; readonly next?: string };
+
+/** What somebody else changed, so that nobody has to poll. Told after the commit; may be told twice or, rarely, be lost. */
+export type Change =
+  | { readonly kind: 'closings'; readonly institutionIds: readonly InstitutionId[] }
+  /** An interface, schedule or proxy opening changed, or a run was asked for. */
+  | { readonly kind: 'configuration'; readonly institutionId: InstitutionId }
+  | { readonly kind: 'executions_ended'; readonly executionIds: readonly ExecutionId[] };
+
+export interface Store
+  extends InstitutionStore,
+    OrderStore,
+    InterfaceStore,
+    ScheduleStore,
+    OpeningStore,
+    PartnerStore,
+    ApiKeyStore,
+    QueueStore,
+    CallLogStore {
+  /** Rejects with the reason when the database cannot do its work right now. */
+  check(): Promise<void>;
+  subscribe(listener: (change: Change) => void): () => void;
+  close(): Promise<void>;
+}
+
+export interface InstitutionStore {
+  /** @throws AppError `conflict` when the code is taken. */
+  createInstitution(
+    given: Pick<Institution, 'code' | 'name' | 'timeZone' | 'createdAt'>,
+  ): Promise<Institution>;
+  institutions(page: PageRequest): Promise<Page<Institution>>;
+  institutionByCode(code: string): Promise<Institution | undefined>;
+  institutionById(id: InstitutionId): Promise<Institution | undefined>;
+}
+
+export type OrderPut = OrderDetails & { readonly institutionId: InstitutionId };
+export type OrderStored = {
+  readonly orderId: OrderId;
+  readonly orderState: string;
+  /** The closing that this made; absent when the order was closed before or is not closed. */
+  readonly closing?: Closing;
+};
+export type OrderClosed = {
+  readonly closing: Closing;
+  readonly alreadyClosed: boolean;
+};
+export type StoredOrder = OrderDetails & { readonly updatedAt: number };
+export type OrderQuery = PageRequest & { readonly state?: string; readonly orderId?: OrderId };
+
+export interface OrderStore {
+  /** Stores all in one commit, in the given order; one answer for each. `closedAt` is the time of the closings it makes. */
+  putOrders(puts: readonly OrderPut[], closedAt: number): Promise<OrderStored[]>;
+  /** Undefined when the order is unknown. */
+  closeOrder(
+    institutionId: InstitutionId,
+    orderId: OrderId,
+    closedAt: number,
+  ): Promise<OrderClosed | undefined>;
+  order(institutionId: InstitutionId, orderId: OrderId): Promise<StoredOrder | undefined>;
+  /** By order id, greatest first, without details. */
+  orders(
+    institutionId: InstitutionId,
+    query: OrderQuery,
+  ): Promise<Page<Omit<StoredOrder, 'details'> & { readonly lastClosedAt?: number }>>;
+  /** Of one order, newest first, at most `limit`. */
+  closingsOf(institutionId: InstitutionId, orderId: OrderId, limit: number): Promise<Closing[]>;
+  /** How far each interface is with each of these closings of one order. */
+  deliveriesOf(institutionId: InstitutionId, closings: readonly Closing[]): Promise<Delivery[]>;
+}
+
+export interface InterfaceStore {
+  /** Its queue begins with the closings after this moment. */
+  createInterface(
+    institutionId: InstitutionId,
+    settings: InterfaceSettings & { readonly destination: string },
+    now: number,
+  ): Promise<ExternalInterface>;
+  interfaces(institutionId: InstitutionId, page: PageRequest): Promise<Page<ExternalInterface>>;
+  interfaceById(institutionId: InstitutionId, id: InterfaceId): Promise<ExternalInterface | undefined>;
+  /** Replaces all settings. Undefined when there is none. */
+  updateInterface(
+    institutionId: InstitutionId,
+    id: InterfaceId,
+    settings: InterfaceSettings & { readonly destination: string },
+    now: number,
+  ): Promise<ExternalInterface | undefined>;
+  /** Its schedules and queue go too; its call log stays until retention. False when there is none. */
+  deleteInterface(institutionId: InstitutionId, id: InterfaceId, now: number): Promise<boolean>;
+  queueFigures(institutionId: InstitutionId, id: InterfaceId): Promise<QueueFigures | undefined>;
+}
+
+export interface ScheduleStore {
+  /** Undefined when there is no such interface. */
+  createSchedule(
+    institutionId: InstitutionId,
+    interfaceId: InterfaceId,
+    settings: ScheduleSettings,
+    now: number,
+  ): Promise<Schedule | undefined>;
+  schedules(
+    institutionId: InstitutionId,
+    interfaceId: InterfaceId | undefined,
+    page: PageRequest,
+  ): Promise<Page<Schedule>>;
+  scheduleById(institutionId: InstitutionId, id: ScheduleId): Promise<Schedule | undefined>;
+  updateSchedule(
+    institutionId: InstitutionId,
+    id: ScheduleId,
+    settings: ScheduleSettings,
+    now: number,
+  ): Promise<Schedule | undefined>;
+  deleteSchedule(institutionId: InstitutionId, id: ScheduleId): Promise<boolean>;
+  /** Asks for one run by hand; the engine makes it as soon as the interface is free. Undefined when there is no schedule. */
+  requestRun(institutionId: InstitutionId, id: ScheduleId, now: number): Promise<Execution | undefined>;
+  /** Newest first. */
+  executions(
+    institutionId: InstitutionId,
+    scheduleId: ScheduleId,
+    page: PageRequest,
+  ): Promise<Page<Execution>>;
+  executionById(institutionId: InstitutionId, id: ExecutionId): Promise<Execution | undefined>;
+}
+
+export interface OpeningStore {
+  /** @throws AppError `conflict` when one for the destination is requested or open. */
+  requestOpening(
+    institutionId: InstitutionId,
+    given: Pick<ProxyOpening, 'destination' | 'reason' | 'requestedAt' | 'requestedBy'>,
+  ): Promise<ProxyOpening>;
+  openings(institutionId: InstitutionId, page: PageRequest): Promise<Page<ProxyOpening>>;
+  /** The open one for a destination. */
+  openOpening(institutionId: InstitutionId, destination: string): Promise<ProxyOpening | undefined>;
+  /** @throws AppError `conflict` when its state does not allow the decision. Undefined when there is none. */
+  decideOpening(
+    institutionId: InstitutionId,
+    id: number,
+    decision: OpeningDecision,
+    given: { readonly allowPrivate: boolean; readonly decidedBy: string; readonly decidedAt: number },
+  ): Promise<ProxyOpening | undefined>;
+}
+
+export interface PartnerStore {
+  /** @throws AppError `conflict` when the institution has this partner with this operator. */
+  createPartner(given: Omit<Partner, 'id'>): Promise<Partner>;
+  partners(institutionId: InstitutionId, page: PageRequest): Promise<Page<Partner>>;
+  /** Of every institution: who signs as `partner` for `operator`. */
+  partnersNamed(partner: string, operator: string): Promise<Partner[]>;
+  deletePartner(institutionId: InstitutionId, id: number): Promise<boolean>;
+}
+
+export interface ApiKeyStore {
+  /** `keyHash`: SHA-256 of the key, 32 bytes. */
+  createApiKey(given: Omit<ApiKey, 'id'> & { readonly keyHash: Uint8Array }): Promise<ApiKey>;
+  apiKeys(page: PageRequest): Promise<Page<ApiKey>>;
+  apiKeyByHash(keyHash: Uint8Array): Promise<ApiKey | undefined>;
+  deleteApiKey(id: number): Promise<boolean>;
+  /** Whether some key, expired or not, is an administrator's. */
+  hasAdministrator(): Promise<boolean>;
+}
+
+/**
+ * A place in an institution's log of closings: everything up to it has been looked at. Only the store reads it; others
+ * keep it and hand it back.
+ */
+declare const position: unique symbol;
+export type Position = { readonly [position]: true };
+
+/** What the engine must know of one interface to run it. */
+export type EngineInterface = {
+  readonly institutionCode: string;
+  readonly externalInterface: ExternalInterface;
+  readonly schedules: readonly Schedule[];
+  /** The open proxy opening of its destination; undefined: nothing may be called. */
+  readonly opening?: { readonly allowPrivate: boolean };
+  /** Runs by hand that were asked for and not yet made, oldest first. */
+  readonly requestedRuns: readonly RequestedRun[];
+  readonly cursor: Position;
+  readonly owed: number;
+  /** When the next owed order is due, in a continuous schedule. */
+  readonly owedDueAt?: number;
+  readonly heldUntil?: number;
+};
+export type RequestedRun = { readonly executionId: ExecutionId; readonly scheduleId: ScheduleId };
+
+/** A closing that is to be looked at. */
+export type WaitingClosing = {
+  readonly closingId: ClosingId;
+  readonly orderId: OrderId;
+  readonly position: Position;
+  /** Present when asked for. The OrderDetailsData as JSON text. */
+  readonly details?: string;
+};
+/** A delivery whose call failed, or was running when the process ended. */
+export type OwedDelivery = {
+  readonly closingId: ClosingId;
+  readonly orderId: OrderId;
+  /** Attempts made so far. */
+  readonly attempts: number;
+  readonly dueAt: number;
+  readonly details?: string;
+};
+export type OwedQuery = {
+  /** Only what is due at this moment; undefined: all, however long they have to wait. */
+  readonly dueBy?: number;
+  /** Continue after this one of the page before. */
+  readonly after?: Pick<OwedDelivery, 'dueAt' | 'closingId'>;
+  readonly limit: number;
+  readonly withDetails: boolean;
+};
+
+/** What one interface has done since the last commit; all of it is committed together or not at all. */
+export type Progress = {
+  readonly institutionId: InstitutionId;
+  readonly interfaceId: InterfaceId;
+  /** The new cursor; undefined leaves it. */
+  readonly cursor?: Position;
+  /** Delivered, simulated or abandoned deliveries that were in the owed list: they leave it. */
+  readonly settled: readonly ClosingId[];
+  /** Enter the owed list, or change in it: after a failed call, or, with `attempts` unchanged, calls still running behind the cursor. */
+  readonly owed: readonly Omit<OwedDelivery, 'details'>[];
+  /** Enter the list of abandoned deliveries. */
+  readonly abandoned: readonly Pick<OwedDelivery, 'closingId' | 'orderId' | 'attempts'>[];
+  /** Each with what it was sent as. */
+  readonly attempts: readonly (Attempt & { readonly callTemplateId: number })[];
+  /** Begun, under way or ended. */
+  readonly executions: readonly Execution[];
+  /** Schedules that began to run by themselves. */
+  readonly ranAt?: readonly { readonly scheduleId: ScheduleId; readonly at: number }[];
+  /** Undefined leaves it; null lifts it. */
+  readonly heldUntil?: number | null;
+};
+
+/** What a call was made from; the call log shows the request by filling it in again. */
+export type CallTemplate = {
+  readonly method: ExternalInterface['method'];
+  readonly url: string;
+  readonly payload?: string;
+  readonly userAgent: string;
+};
+
+export interface QueueStore {
+  /** All interfaces that are not deleted, of all institutions or of one, paused ones too. */
+  engineInterfaces(institutionId?: InstitutionId): Promise<EngineInterface[]>;
+  engineInterface(institutionId: InstitutionId, id: InterfaceId): Promise<EngineInterface | undefined>;
+  /** New execution ids: `count` of them from the answer on. */
+  reserveExecutionIds(count: number): Promise<ExecutionId>;
+  /** The id under which the call log keeps this template; the same content has the same id. */
+  callTemplateId(
+    institutionId: InstitutionId,
+    interfaceId: InterfaceId,
+    template: CallTemplate,
+  ): Promise<number>;
+  /** By due time, then oldest closing first. */
+  owed(institutionId: InstitutionId, interfaceId: InterfaceId, query: OwedQuery): Promise<OwedDelivery[]>;
+  /** The log after `after`, oldest first; at most `limit` closings and, with details, about READ_CHARACTERS_MAX of them. */
+  waiting(
+    institutionId: InstitutionId,
+    after: Position,
+    query: { readonly limit: number; readonly withDetails: boolean },
+  ): Promise<WaitingClosing[]>;
+  commitProgress(progress: readonly Progress[]): Promise<void>;
+  /** Ends executions that a dead process left RUNNING: ERROR with this message. Runs that were asked for and had not begun stay. */
+  endInterrupted(message: string, now: number): Promise<number>;
+}
+
+/** Details of one read of the log, in characters: a read of large orders ends early. */
+export const READ_CHARACTERS_MAX = 4 * 1024 * 1024;
+
+export type CallQuery = PageRequest & { readonly outcome?: AttemptOutcome; readonly orderId?: OrderId };
+
+export interface CallLogStore {
+  /** Logs a call that was made outside the queue. */
+  logAttempt(
+    institutionId: InstitutionId,
+    interfaceId: InterfaceId,
+    callTemplateId: number,
+    attempt: Attempt,
+  ): Promise<LoggedAttempt>;
+  /** Newest first. */
+  calls(
+    institutionId: InstitutionId,
+    interfaceId: InterfaceId,
+    query: CallQuery,
+  ): Promise<Page<LoggedAttempt>>;
+}
