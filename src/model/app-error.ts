@@ -51,3 +51,11 @@ export function throwProblems(problems: readonly Problem[]): void {
 export function notFound(what: string): AppError {
   return new AppError('not_found', `There is no ${what}.`);
 }
+
+/** Something that whoever starts the process must change before it can run: a wrong setting, a folder in use. */
+export class StartError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'StartError';
+  }
+}

@@ -316,10 +316,10 @@ export interface CallLogStore {
     callTemplateId: number,
     attempt: Attempt,
   ): Promise<LoggedAttempt>;
-  /** Newest first. */
+  /** Newest first; of a deleted interface too. Undefined when the institution never had such an interface. */
   calls(
     institutionId: InstitutionId,
     interfaceId: InterfaceId,
     query: CallQuery,
-  ): Promise<Page<LoggedAttempt>>;
+  ): Promise<Page<LoggedAttempt> | undefined>;
 }

@@ -1,0 +1,164 @@
+/** The call log: every attempt, and what it was sent as. */
+import { createHash } from 'node:crypto';
+import type { Attempt, AttemptOutcome, AttemptTrigger, LoggedAttempt } from '../../model/delivery.ts';
+import type { InterfaceId, Method } from '../../model/entities.ts';
+import type { Answer, FailureReason } from '../../model/outcome.ts';
+import { compileTemplate } from '../../template/template.ts';
+import type { CallLogStore, CallTemplate, QueueStore } from '../store.ts';
+import {
+  type Bindable,
+  cursorNumber,
+  type Database,
+  optional,
+  orderIdValue,
+  type Row,
+  toPage,
+} from './database.ts';
+
+const FROM_NEWEST = Number.MAX_SAFE_INTEGER;
+
+/** Appends attempts within the caller's transaction. */
+export type AttemptWriter = (
+  interfaceId: InterfaceId,
+  attempts: readonly (Attempt & { callTemplateId: number })[],
+) => number;
+
+export function attemptWriter(db: Database): AttemptWriter {
+  const reserve = db.prepareArrays(
+    'UPDATE queues SET last_attempt_id = last_attempt_id + ? WHERE interface_id = ? RETURNING last_attempt_id',
+  );
+  const insert = db.prepare(
+    `INSERT INTO attempts (interface_id, attempt_id, closing_id, order_id, attempt, execution_id, trigger, started_at,
+       duration_ms, outcome, reason, detail, status, headers, body_start, next_attempt_at, call_template_id)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  );
+  return (interfaceId, attempts) => {
+    const [last] = reserve.get(attempts.length, interfaceId) as unknown as [number];
+    let id = last - attempts.length;
+    for (const attempt of attempts) {
+      id += 1;
+      const { answer } = attempt;
+      insert.run(
+        interfaceId,
+        id,
+        attempt.closingId ?? null,
+        orderIdValue(attempt.orderId),
+        attempt.attempt,
+        attempt.executionId ?? null,
+        attempt.trigger,
+        attempt.startedAt,
+        attempt.durationMs,
+        attempt.outcome,
+        attempt.reason ?? null,
+        attempt.detail ?? null,
+        answer?.status ?? null,
+        answer ? JSON.stringify(answer.headers) : null,
+        answer?.bodyStart || null,
+        attempt.nextAttemptAt ?? null,
+        attempt.callTemplateId,
+      );
+    }
+    return last;
+  };
+}
+
+export function callLogStore(db: Database): CallLogStore & Pick<QueueStore, 'callTemplateId'> {
+  const writeAttempts = attemptWriter(db);
+  const columns = `a.*, CAST(a.order_id AS TEXT) AS order_id, t.method, t.url, t.payload, t.user_agent
+    FROM attempts a JOIN call_templates t USING (call_template_id) WHERE a.interface_id = ?`;
+  const order = 'ORDER BY a.attempt_id DESC LIMIT ?';
+  const byId = db.prepare(`SELECT ${columns} AND a.attempt_id = ?`);
+  const all = db.prepare(`SELECT ${columns} AND a.attempt_id < ? ${order}`);
+  const delivered = db.prepare(`SELECT ${columns} AND a.outcome = 'DELIVERED' AND a.attempt_id < ? ${order}`);
+  const undelivered = db.prepare(
+    `SELECT ${columns} AND a.outcome = ? AND a.outcome <> 'DELIVERED' AND a.attempt_id < ? ${order}`,
+  );
+  const ofOrder = db.prepare(`SELECT ${columns} AND a.order_id = ? AND a.attempt_id < ? ${order}`);
+  const ofOrderWithOutcome = db.prepare(
+    `SELECT ${columns} AND a.order_id = ? AND a.outcome = ? AND a.attempt_id < ? ${order}`,
+  );
+  const known = db.prepare('SELECT 1 FROM interfaces WHERE institution_id = ? AND interface_id = ?');
+  const findTemplate = db.prepareArrays(
+    'SELECT call_template_id FROM call_templates WHERE interface_id = ? AND content_hash = ?',
+  );
+  const insertTemplate = db.prepareArrays(
+    `INSERT INTO call_templates (interface_id, content_hash, method, url, payload, user_agent)
+     VALUES (?, ?, ?, ?, ?, ?) RETURNING call_template_id`,
+  );
+
+  return {
+    async callTemplateId(_institutionId, interfaceId, template) {
+      const hash = contentHash(template);
+      const find = () => (findTemplate.get(interfaceId, hash) as unknown as [number] | undefined)?.[0];
+      const { method, url, payload, userAgent } = template;
+      const insert = () =>
+        (
+          insertTemplate.get(interfaceId, hash, method, url, payload ?? null, userAgent) as unknown as [
+            number,
+          ]
+        )[0];
+      return db.read(find) ?? db.write(() => find() ?? insert());
+    },
+
+    async logAttempt(_institutionId, interfaceId, callTemplateId, attempt) {
+      return db.write(() => {
+        const id = writeAttempts(interfaceId, [{ ...attempt, callTemplateId }]);
+        return toLoggedAttempt(byId.get(interfaceId, id) as Row);
+      });
+    },
+
+    async calls(institutionId, interfaceId, { limit, cursor, outcome, orderId }) {
+      const before = cursorNumber(cursor, FROM_NEWEST);
+      const rows = db.read(() => {
+        if (!known.get(institutionId, interfaceId)) return undefined;
+        if (orderId !== undefined) {
+          const id = orderIdValue(orderId);
+          return outcome === undefined
+            ? ofOrder.all(interfaceId, id, before, limit + 1)
+            : ofOrderWithOutcome.all(interfaceId, id, outcome, before, limit + 1);
+        }
+        if (outcome === undefined) return all.all(interfaceId, before, limit + 1);
+        if (outcome === 'DELIVERED') return delivered.all(interfaceId, before, limit + 1);
+        return undelivered.all(interfaceId, outcome, before, limit + 1);
+      });
+      return rows && toPage(rows.map(toLoggedAttempt), limit, ({ id }) => id);
+    },
+  };
+}
+
+function contentHash({ method, url, payload, userAgent }: CallTemplate): Bindable {
+  return createHash('sha256')
+    .update(JSON.stringify([method, url, payload ?? null, userAgent]))
+    .digest();
+}
+
+function toLoggedAttempt(row: Row): LoggedAttempt {
+  const orderId = row.order_id as string;
+  const payload = row.payload as string | null;
+  const template = { method: row.method as Method, url: row.url as string, ...optional('payload', payload) };
+  return {
+    id: row.attempt_id as number,
+    orderId,
+    ...optional('closingId', row.closing_id as number | null),
+    attempt: row.attempt as number,
+    ...optional('executionId', row.execution_id as number | null),
+    trigger: row.trigger as AttemptTrigger,
+    startedAt: row.started_at as number,
+    durationMs: row.duration_ms as number,
+    outcome: row.outcome as AttemptOutcome,
+    ...optional('reason', row.reason as FailureReason | null),
+    ...optional('detail', row.detail as string | null),
+    ...(row.status === null ? {} : { answer: toAnswer(row) }),
+    ...optional('nextAttemptAt', row.next_attempt_at as number | null),
+    request: compileTemplate(template).fill(orderId),
+    userAgent: row.user_agent as string,
+  };
+}
+
+function toAnswer(row: Row): Answer {
+  return {
+    status: row.status as number,
+    headers: JSON.parse((row.headers as string | null) ?? '{}'),
+    bodyStart: (row.body_start as string | null) ?? '',
+  };
+}

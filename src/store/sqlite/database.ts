@@ -1,0 +1,205 @@
+/**
+ * One connection to the SQLite file: pragmas, migrations, transactions, and errors in the words of the contract.
+ *
+ * Several threads of one process may each have a connection. SQLite lets one of them write at a time and makes the
+ * others sleep and look again; the shared lock lets them wait in line instead.
+ */
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
+import { AppError, StartError } from '../../model/app-error.ts';
+import type { OrderId } from '../../model/order.ts';
+import type { Page } from '../store.ts';
+
+export type Row = Record<string, SQLOutputValue>;
+
+const MIGRATIONS = new URL('../migrations/sqlite/', import.meta.url);
+const BUSY_TIMEOUT_MS = 10_000;
+const RETRY_AFTER_SECONDS = 2;
+/** Pages of the write-ahead log before it is copied into the database file. */
+const WAL_PAGES = 4_000;
+
+/** SQLite's primary result codes for troubles that pass: busy, locked, read-only, I/O, full, cannot open, protocol. */
+const PASSING_TROUBLES = new Set([5, 6, 8, 10, 13, 14, 15]);
+
+export class Database {
+  readonly #db: DatabaseSync;
+  readonly #lock: ThreadLock | undefined;
+  readonly #begin: StatementSync;
+  readonly #commit: StatementSync;
+
+  /** @throws StartError when the file's schema is of a newer Orderhook */
+  constructor(file: string, lock?: ThreadLock) {
+    this.#lock = lock;
+    this.#db = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
+    this.#db.exec(`
+      PRAGMA journal_mode = WAL;
+      PRAGMA synchronous = FULL;
+      PRAGMA wal_autocheckpoint = ${WAL_PAGES};
+      PRAGMA cache_size = -32768;
+      PRAGMA temp_store = MEMORY;
+    `);
+    this.#migrate(file);
+    this.#begin = this.#db.prepare('BEGIN IMMEDIATE');
+    this.#commit = this.#db.prepare('COMMIT');
+  }
+
+  prepare(sql: string): StatementSync {
+    return this.#db.prepare(sql);
+  }
+
+  /** Rows as arrays of columns: for the paths that read many. */
+  prepareArrays(sql: string): StatementSync {
+    const statement = this.#db.prepare(sql);
+    statement.setReturnArrays(true);
+    return statement;
+  }
+
+  /** Runs `work` in one transaction; when this returns, its writes are on disk. */
+  write<T>(work: () => T): T {
+    this.#lock?.acquire();
+    try {
+      this.#begin.run();
+      const result = work();
+      this.#commit.run();
+      return result;
+    } catch (error) {
+      this.#rollBack();
+      throw translate(error);
+    } finally {
+      this.#lock?.release();
+    }
+  }
+
+  read<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw translate(error);
+    }
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+
+  #rollBack(): void {
+    // SQLite has rolled back by itself after some errors, such as a full disk.
+    if (!this.#db.isTransaction) return;
+    try {
+      this.#db.exec('ROLLBACK');
+    } catch {
+      // The first error is the one to tell; the next BEGIN would tell this one.
+    }
+  }
+
+  #migrate(file: string): void {
+    const migrations = readdirSync(MIGRATIONS)
+      .filter((name) => /^\d{4}-.+\.sql$/.test(name))
+      .sort();
+    const apply = () => {
+      const version = Number(this.#db.prepare('PRAGMA user_version').get()?.user_version);
+      if (version > migrations.length) {
+        throw new StartError(
+          `${file} has schema version ${version}; this Orderhook knows versions up to ${migrations.length}. ` +
+            'Use the Orderhook that wrote it, or a newer one.',
+        );
+      }
+      for (const [index, name] of migrations.entries()) {
+        if (index < version) continue;
+        this.#db.exec(readFileSync(new URL(name, MIGRATIONS), 'utf8'));
+        this.#db.exec(`PRAGMA user_version = ${index + 1}`);
+      }
+    };
+    // One transaction for all: a second starter waits at BEGIN, then finds nothing left to do.
+    this.#db.exec('BEGIN IMMEDIATE');
+    try {
+      apply();
+      this.#db.exec('COMMIT');
+    } catch (error) {
+      this.#rollBack();
+      throw error;
+    }
+  }
+}
+
+/** A mutual exclusion for the threads of one process, over shared memory. */
+export class ThreadLock {
+  readonly #cell: Int32Array;
+
+  constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(4)) {
+    this.#cell = new Int32Array(memory);
+  }
+
+  /** What another thread makes its `ThreadLock` from. */
+  get memory(): SharedArrayBuffer {
+    return this.#cell.buffer as SharedArrayBuffer;
+  }
+
+  /** Blocks the thread: held for single transactions only, that is for about a millisecond. */
+  acquire(): void {
+    // 0 free, 1 held, 2 held and somebody waits (U. Drepper, "Futexes Are Tricky", mutex 2).
+    if (Atomics.compareExchange(this.#cell, 0, 0, 1) === 0) return;
+    while (Atomics.exchange(this.#cell, 0, 2) !== 0) Atomics.wait(this.#cell, 0, 2);
+  }
+
+  release(): void {
+    if (Atomics.exchange(this.#cell, 0, 0) === 2) Atomics.notify(this.#cell, 0, 1);
+  }
+}
+
+function translate(error: unknown): unknown {
+  const code = (error as { errcode?: unknown }).errcode;
+  // The low byte of an extended result code is the primary one.
+  if (typeof code !== 'number' || !PASSING_TROUBLES.has(code & 0xff)) return error;
+  return new AppError(
+    'store_unavailable',
+    `The database cannot be used right now: ${(error as Error).message}.`,
+    {
+      retryAfterSeconds: RETRY_AFTER_SECONDS,
+      cause: error,
+    },
+  );
+}
+
+/** SQLite's constraint errors carry the columns in their message. */
+export function isUniqueViolation(error: unknown): boolean {
+  const code = (error as { errcode?: unknown }).errcode;
+  return code === 2067 || code === 1555;
+}
+
+/** For binding: a number where it is exact, which costs less. */
+export function orderIdValue(orderId: OrderId): number | bigint {
+  return orderId.length <= 15 ? Number(orderId) : BigInt(orderId);
+}
+
+/** Rows one more than the limit were asked for: the last one only tells that there is a next page. */
+export function toPage<T>(
+  rows: readonly T[],
+  limit: number,
+  cursorOf: (item: T) => string | number,
+): Page<T> {
+  const items = rows.slice(0, limit);
+  const last = items[items.length - 1];
+  return rows.length > limit && last !== undefined ? { items, next: String(cursorOf(last)) } : { items };
+}
+
+/** A keyset cursor that is an integer; anything else is the client's mistake. */
+export function cursorNumber(cursor: string | undefined, otherwise: number): number {
+  if (cursor === undefined) return otherwise;
+  if (/^\d{1,15}$/.test(cursor)) return Number(cursor);
+  throw wrongCursor();
+}
+
+export function wrongCursor(): AppError {
+  const message = 'The cursor is not one that a page of this list gave as `next`.';
+  return new AppError('invalid_value', message, {
+    problems: [{ path: 'cursor', code: 'cursor_invalid', message }],
+  });
+}
+
+export function optional<K extends string, V>(key: K, value: V | null | undefined): { [P in K]?: V } {
+  return value === null || value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
+}
+
+export type Bindable = SQLInputValue;
