@@ -56,7 +56,10 @@ export interface Store
     PartnerStore,
     ApiKeyStore,
     QueueStore,
-    CallLogStore {
+    LeaseStore,
+    ResendStore,
+    CallLogStore,
+    RetentionStore {
   /** Rejects with the reason when the database cannot do its work right now. */
   check(): Promise<void>;
   subscribe(listener: (change: Change) => void): () => void;
@@ -214,11 +217,24 @@ export type EngineInterface = {
   readonly opening?: { readonly allowPrivate: boolean };
   /** Runs by hand that were asked for and not yet made, oldest first. */
   readonly requestedRuns: readonly RequestedRun[];
+  /** Resends that are not finished, oldest first. */
+  readonly resends: readonly RequestedResend[];
   readonly cursor: Position;
   readonly owed: number;
   /** When the next owed order is due, in a continuous schedule. */
   readonly owedDueAt?: number;
   readonly heldUntil?: number;
+};
+export type RequestedResend = {
+  readonly executionId: ExecutionId;
+  readonly isBegun: boolean;
+  /** The last closing up to which all were sent again; 0: none yet. */
+  readonly sentUpTo: ClosingId;
+  readonly isCancelled: boolean;
+  /** With the counts of what was done of it so far. */
+  readonly execution: Execution;
+  /** Whether the filter decides again. */
+  readonly isFiltered: boolean;
 };
 export type RequestedRun = { readonly executionId: ExecutionId; readonly scheduleId: ScheduleId };
 
@@ -252,18 +268,24 @@ export type OwedQuery = {
 export type Progress = {
   readonly institutionId: InstitutionId;
   readonly interfaceId: InterfaceId;
+  /** Of the lease under which it was done. */
+  readonly fence: Fence;
   /** The new cursor; undefined leaves it. */
   readonly cursor?: Position;
   /** Delivered, simulated or abandoned deliveries that were in the owed list: they leave it. */
   readonly settled: readonly ClosingId[];
   /** Enter the owed list, or change in it: after a failed call, or, with `attempts` unchanged, calls still running behind the cursor. */
   readonly owed: readonly Omit<OwedDelivery, 'details'>[];
+  /** Abandoned deliveries that were sent again: they leave that list. */
+  readonly resent: readonly ClosingId[];
   /** Enter the list of abandoned deliveries. */
   readonly abandoned: readonly Pick<OwedDelivery, 'closingId' | 'orderId' | 'attempts'>[];
   /** Each with what it was sent as. */
   readonly attempts: readonly (Attempt & { readonly callTemplateId: number })[];
   /** Begun, under way or ended. */
   readonly executions: readonly Execution[];
+  /** Of a resend: the last closing up to which all are done. */
+  readonly resend?: { readonly executionId: ExecutionId; readonly sentUpTo: ClosingId };
   /** Schedules that began to run by themselves. */
   readonly ranAt?: readonly { readonly scheduleId: ScheduleId; readonly at: number }[];
   /** Undefined leaves it; null lifts it. */
@@ -298,9 +320,94 @@ export interface QueueStore {
     after: Position,
     query: { readonly limit: number; readonly withDetails: boolean },
   ): Promise<WaitingClosing[]>;
-  commitProgress(progress: readonly Progress[]): Promise<void>;
-  /** Ends executions that a dead process left RUNNING: ERROR with this message. Runs that were asked for and had not begun stay. */
-  endInterrupted(message: string, now: number): Promise<number>;
+  /**
+   * Commits all of it, but for the interfaces whose lease this node no longer holds: of those nothing is committed, and
+   * their ids are the answer.
+   */
+  commitProgress(progress: readonly Progress[], nodeId: NodeId): Promise<readonly InterfaceId[]>;
+  /**
+   * Ends executions of this interface that a dead process left RUNNING, with this message. Runs that were asked for and had
+   * not begun stay, and so do resends, which go on.
+   */
+  endInterrupted(
+    institutionId: InstitutionId,
+    interfaceId: InterfaceId,
+    message: string,
+    now: number,
+  ): Promise<void>;
+}
+
+/** Names one engine; another one after each start. */
+export type NodeId = string;
+/** Grows each time an interface changes hands, so that a node that was asleep past its lease can change nothing. */
+export type Fence = number;
+export type Lease = {
+  readonly institutionId: InstitutionId;
+  readonly interfaceId: InterfaceId;
+  readonly fence: Fence;
+};
+
+/** Which node works which interface. With one process there is one node, and it holds them all. */
+export interface LeaseStore {
+  /**
+   * The node lives: its leases hold for `ttlMs` from now. Takes interfaces that nobody holds, up to its fair share among the
+   * living nodes. `held` is all it holds; `excess` of them it should give back when their execution has ended, because
+   * another node has room.
+   */
+  holdLeases(
+    nodeId: NodeId,
+    ttlMs: number,
+  ): Promise<{ readonly held: readonly Lease[]; readonly excess: readonly InterfaceId[] }>;
+  /** All of them when `interfaceIds` is undefined: the node is going. */
+  releaseLeases(nodeId: NodeId, interfaceIds?: readonly InterfaceId[]): Promise<void>;
+}
+
+/** What is to be sent again. */
+export type ResendSelection =
+  /** The newest closing of each. */
+  | { readonly kind: 'orders'; readonly orderIds: readonly OrderId[] }
+  | { readonly kind: 'abandoned' }
+  /** Closings from … up to and without …, of those that the queue has passed; the filter decides again. */
+  | { readonly kind: 'closed_between'; readonly from: number; readonly to: number };
+
+export interface ResendStore {
+  /** How many closings that would be, before the filter. Undefined when there is no such interface. */
+  countResend(
+    institutionId: InstitutionId,
+    interfaceId: InterfaceId,
+    selection: ResendSelection,
+  ): Promise<number | undefined>;
+  /** Asks for it; the engine makes it as soon as the interface is free. */
+  requestResend(
+    institutionId: InstitutionId,
+    interfaceId: InterfaceId,
+    selection: ResendSelection,
+    now: number,
+  ): Promise<{ readonly count: number; readonly execution: Execution } | undefined>;
+  /** What is left of it after this closing, oldest first. */
+  resendDeliveries(
+    institutionId: InstitutionId,
+    executionId: ExecutionId,
+    query: { readonly after: ClosingId; readonly limit: number; readonly withDetails: boolean },
+  ): Promise<ResendDelivery[]>;
+  /** False when it is no resend or has ended. */
+  cancelResend(institutionId: InstitutionId, executionId: ExecutionId): Promise<boolean>;
+  /** Count of a resend as it was counted at the start; undefined for other executions. */
+  resendCount(institutionId: InstitutionId, executionId: ExecutionId): Promise<number | undefined>;
+}
+/** `attempts` are those made so far when it is owed or abandoned; `list` says which. */
+export type ResendDelivery = Omit<OwedDelivery, 'dueAt'> & {
+  readonly list: 'owed' | 'abandoned' | undefined;
+};
+
+export interface RetentionStore {
+  /**
+   * Removes a small step of what is older: call log, ended executions, and closings that every queue has passed. Answers how
+   * many rows went; 0 when there is nothing left to do. Never holds a lock for more than about 50 ms.
+   */
+  removeOlderThan(time: number): Promise<number>;
+  /** Over all institutions, for the metrics. */
+  queueTotals(): Promise<{ readonly waiting: number; readonly owed: number; readonly abandoned: number }>;
 }
 
 /** Details of one read of the log, in characters: a read of large orders ends early. */

@@ -64,7 +64,9 @@ export function attemptWriter(db: Database): AttemptWriter {
 
 export function callLogStore(db: Database): CallLogStore & Pick<QueueStore, 'callTemplateId'> {
   const writeAttempts = attemptWriter(db);
-  const columns = `a.*, CAST(a.order_id AS TEXT) AS order_id, t.method, t.url, t.payload, t.user_agent
+  const columns = `a.attempt_id, a.closing_id, CAST(a.order_id AS TEXT) AS order_id, a.attempt, a.execution_id,
+      a.trigger, a.started_at, a.duration_ms, a.outcome, a.reason, a.detail, a.status, a.headers, a.body_start,
+      a.next_attempt_at, t.method, t.url, t.payload, t.user_agent
     FROM attempts a JOIN call_templates t USING (call_template_id) WHERE a.interface_id = ?`;
   const order = 'ORDER BY a.attempt_id DESC LIMIT ?';
   const byId = db.prepare(`SELECT ${columns} AND a.attempt_id = ?`);

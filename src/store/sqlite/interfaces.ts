@@ -53,7 +53,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   );
   const endRequests = db.prepare(
     `UPDATE executions SET status = 'ERROR', ended_at = started_at, message = 'The interface was deleted.'
-     WHERE interface_id = ? AND status = 'RUNNING' AND begun = 0`,
+     WHERE interface_id = ? AND status = 'RUNNING' AND (begun = 0 OR trigger = 'RESEND')`,
   );
   const emptyQueue = db.prepare(
     'UPDATE queues SET owed = 0, abandoned = 0, held_until = NULL WHERE interface_id = ?',

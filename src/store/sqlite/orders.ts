@@ -22,7 +22,9 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
     `INSERT INTO closings (institution_id, closing_id, order_id, closed_at, previous_closing_id)
      VALUES (?, ?, ?, ?, ?)`,
   );
-  const select = db.prepare('SELECT * FROM orders WHERE institution_id = ? AND order_id = ?');
+  const select = db.prepare(
+    'SELECT order_state, last_closing_id, updated_at, details FROM orders WHERE institution_id = ? AND order_id = ?',
+  );
   const closingById = db.prepare(
     'SELECT closed_at, previous_closing_id FROM closings WHERE institution_id = ? AND closing_id = ?',
   );

@@ -15,7 +15,7 @@ import { READ_CHARACTERS_MAX } from '../store.ts';
 import { attemptWriter } from './call-log.ts';
 import { type Database, optional, orderIdValue, type Row } from './database.ts';
 import { toInterface } from './interfaces.ts';
-import { toSchedule } from './schedules.ts';
+import { toExecution, toSchedule } from './schedules.ts';
 
 // In SQLite a position in the log is the id of the closing there.
 const toPosition = (closingId: ClosingId) => closingId as unknown as Position;
@@ -38,7 +38,11 @@ export function queueStore(
   const schedulesOf = db.prepare('SELECT * FROM schedules WHERE interface_id = ? ORDER BY schedule_id');
   const requestsOf = db.prepare(
     `SELECT execution_id, schedule_id FROM executions
-     WHERE interface_id = ? AND status = 'RUNNING' AND begun = 0 ORDER BY execution_id`,
+     WHERE interface_id = ? AND status = 'RUNNING' AND begun = 0 AND trigger = 'MANUAL' ORDER BY execution_id`,
+  );
+  const resendsOf = db.prepare(
+    `SELECT e.*, r.sent_up_to, r.cancelled, r.kind FROM executions e JOIN resends r USING (execution_id)
+     WHERE e.interface_id = ? AND e.status = 'RUNNING' ORDER BY e.execution_id`,
   );
   const reserve = db.prepareArrays(
     "UPDATE counters SET next = next + ? WHERE name = 'execution' RETURNING next",
@@ -90,8 +94,13 @@ export function queueStore(
   );
   const ran = db.prepare('UPDATE schedules SET last_run_at = ? WHERE schedule_id = ?');
   const interrupted = db.prepare(
-    `UPDATE executions SET status = 'ERROR', ended_at = ?, message = ? WHERE status = 'RUNNING' AND begun = 1`,
+    `UPDATE executions SET status = 'ERROR', ended_at = ?, message = ?
+     WHERE interface_id = ? AND status = 'RUNNING' AND begun = 1 AND trigger <> 'RESEND'`,
   );
+  const removeAbandoned = db.prepare('DELETE FROM abandoned WHERE interface_id = ? AND closing_id = ?');
+  const hasAbandoned = db.prepare('SELECT 1 FROM abandoned WHERE interface_id = ? AND closing_id = ?');
+  const moveResend = db.prepare('UPDATE resends SET sent_up_to = ? WHERE execution_id = ?');
+  const forgetResendOrders = db.prepare('DELETE FROM resend_orders WHERE execution_id = ?');
 
   function toEngineInterface(row: Row): EngineInterface {
     const id = row.interface_id as number;
@@ -103,6 +112,14 @@ export function queueStore(
       requestedRuns: requestsOf.all(id).map((request) => ({
         executionId: request.execution_id as number,
         scheduleId: request.schedule_id as number,
+      })),
+      resends: resendsOf.all(id).map((resend) => ({
+        executionId: resend.execution_id as number,
+        isBegun: resend.begun === 1,
+        sentUpTo: resend.sent_up_to as number,
+        isCancelled: resend.cancelled === 1,
+        isFiltered: resend.kind === 'closed_between',
+        execution: toExecution(resend),
       })),
       cursor: toPosition(row.cursor as number),
       owed: row.owed as number,
@@ -123,9 +140,13 @@ export function queueStore(
       if (!hasOwed.get(id, closingId)) owedChange += 1;
       putOwed.run(id, closingId, orderIdValue(orderId), attempts, dueAt);
     }
+    for (const closingId of progress.resent)
+      abandonedChange -= Number(removeAbandoned.run(id, closingId).changes);
     for (const { closingId, orderId, attempts } of progress.abandoned) {
-      abandonedChange += Number(putAbandoned.run(id, closingId, orderIdValue(orderId), attempts).changes);
+      if (!hasAbandoned.get(id, closingId)) abandonedChange += 1;
+      putAbandoned.run(id, closingId, orderIdValue(orderId), attempts);
     }
+    if (progress.resend) moveResend.run(progress.resend.sentUpTo, progress.resend.executionId);
     const cursor = progress.cursor === undefined ? null : toClosingId(progress.cursor);
     moveQueue.run(cursor, owedChange, abandonedChange, id);
     if (progress.heldUntil !== undefined) hold.run(progress.heldUntil, id);
@@ -150,6 +171,8 @@ export function queueStore(
       execution.abandoned,
       execution.message ?? null,
     );
+    if (execution.trigger === 'RESEND' && execution.endedAt !== undefined)
+      forgetResendOrders.run(execution.id);
   }
 
   return {
@@ -211,10 +234,11 @@ export function queueStore(
         executions.filter(({ endedAt }) => endedAt !== undefined).map(({ id }) => id),
       );
       if (executionIds.length > 0) publish({ kind: 'executions_ended', executionIds });
+      return [];
     },
 
-    async endInterrupted(message, now) {
-      return db.write(() => Number(interrupted.run(now, message).changes));
+    async endInterrupted(_institutionId, interfaceId, message, now) {
+      db.write(() => interrupted.run(now, message, interfaceId));
     },
   };
 }

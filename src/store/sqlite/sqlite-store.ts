@@ -13,7 +13,9 @@ import { apiKeyStore, institutionStore, partnerStore } from './institutions.ts';
 import { interfaceStore, openingStore } from './interfaces.ts';
 import { orderStore } from './orders.ts';
 import { queueStore } from './queue.ts';
+import { resendStore } from './resends.ts';
 import { scheduleStore } from './schedules.ts';
+import { leaseStore, retentionStore } from './upkeep.ts';
 
 export type SqliteStoreOptions = {
   /** Path of the database file; it is created when it is not there. */
@@ -49,6 +51,9 @@ export function openSqliteStore({ file, lockMemory }: SqliteStoreOptions): Store
     ...scheduleStore(db, publish),
     ...queueStore(db, publish),
     ...callLogStore(db),
+    ...resendStore(db, publish),
+    ...leaseStore(db),
+    ...retentionStore(db),
     async check() {
       db.read(() => answers.get());
     },

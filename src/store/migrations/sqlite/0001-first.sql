@@ -122,7 +122,28 @@ CREATE TABLE executions (
   message        TEXT
 ) STRICT;
 CREATE INDEX executions_by_schedule ON executions (schedule_id, started_at, execution_id);
+CREATE INDEX executions_by_time ON executions (started_at);
 CREATE INDEX executions_running ON executions (interface_id, execution_id) WHERE status = 'RUNNING';
+
+-- Closings that are sent again, outside the queue; its execution says how far it is.
+CREATE TABLE resends (
+  execution_id     INTEGER PRIMARY KEY,
+  institution_id   INTEGER NOT NULL,
+  interface_id     INTEGER NOT NULL,
+  kind             TEXT NOT NULL,                 -- orders, abandoned, closed_between
+  count            INTEGER NOT NULL,              -- as counted at the start, before the filter
+  closed_from      INTEGER,
+  closed_to        INTEGER,
+  last_closing_id  INTEGER NOT NULL,              -- nothing after this one is sent
+  sent_up_to       INTEGER NOT NULL,
+  cancelled        INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE resend_orders (
+  execution_id INTEGER NOT NULL,
+  closing_id   INTEGER NOT NULL,
+  order_id     INTEGER NOT NULL,
+  PRIMARY KEY (execution_id, closing_id)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE call_templates (
   call_template_id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,0 +1,49 @@
+/** What runs in the engine's thread: its own store, caller and engine, put together and taken apart again. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { createCaller } from './engine/caller.ts';
+import { createEngine } from './engine/engine.ts';
+import type { EngineThreadAnswer, EngineThreadOptions, EngineThreadRequest } from './engine-thread.ts';
+import { systemClock } from './model/clock.ts';
+import { createLog } from './observe/log.ts';
+import { createEngineMetrics } from './observe/metrics.ts';
+import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
+import { USER_AGENT } from './version.ts';
+
+const port = parentPort;
+if (!port) throw new Error('This module runs in a thread only.');
+const options = workerData as EngineThreadOptions;
+
+const log = createLog(options.logLevel);
+const store = openSqliteStore({ file: options.databaseFile, lockMemory: options.lockMemory });
+const caller = createCaller({
+  userAgent: USER_AGENT,
+  limits: options.limits,
+  ...(options.egressProxy === '' ? {} : { egressProxy: options.egressProxy }),
+  ...(options.extraCa === '' ? {} : { extraCa: options.extraCa }),
+});
+const metrics = createEngineMetrics();
+const engine = createEngine({
+  store,
+  caller,
+  clock: systemClock,
+  random: Math.random,
+  log,
+  userAgent: USER_AGENT,
+  onExecutionEnd: metrics.executionEnded,
+});
+
+function answer(id: number, value: unknown): void {
+  port?.postMessage({ id, value } satisfies EngineThreadAnswer);
+}
+
+port.on('message', async ({ kind, id }: EngineThreadRequest) => {
+  if (kind === 'metrics') return answer(id, await metrics.text());
+  if (kind === 'readiness') return answer(id, engine.readiness());
+  await engine.stop();
+  await caller.close();
+  await store.close();
+  answer(id, undefined);
+});
+
+await engine.start();
+answer(0, undefined);

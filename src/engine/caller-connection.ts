@@ -1,0 +1,256 @@
+/**
+ * Opens the connection of a call: resolve, check, TCP, egress proxy, TLS, in this order and within one limit of time.
+ *
+ * ```
+ *   name or literal ──resolveDestination──> addresses ──TCP──> connected address checked ──TLS──> connection
+ *                                                       │                                 ↑
+ *                    through an egress proxy:  TCP to the proxy ──CONNECT (https only)────┘
+ * ```
+ *
+ * Promises that no byte goes to an address that was not checked: what DNS says a second time changes nothing, because it
+ * is not asked a second time. Through an egress proxy the name is resolved and checked here too, as far as it resolves
+ * here; the proxy resolves it again for itself, so its own rules must guard that. The address of the proxy is the
+ * operator's choice and is not checked. Every failure is a `CallFailure`.
+ */
+import { connect as connectTcp, isIP, type Socket, type TcpNetConnectOpts } from 'node:net';
+import { connect as connectTls, type SecureContext, type TLSSocket } from 'node:tls';
+import type { buildConnector } from 'undici';
+import {
+  CallFailure,
+  describeConnectError,
+  describeProxyAnswer,
+  describeTlsError,
+  type Failure,
+} from './caller-failure.ts';
+import { describeAddress, type Resolve, type ResolvedAddress, resolveDestination } from './destination.ts';
+
+export type ConnectionSettings = {
+  readonly allowPrivate: boolean;
+  /** For all steps together. */
+  readonly connectMs: number;
+  readonly resolve: Resolve;
+  readonly egressProxy: { readonly host: string; readonly port: number } | undefined;
+  /** With the authorities that callees are trusted by; undefined for the system's. */
+  readonly secureContext: SecureContext | undefined;
+  /** Aborted when nothing may be opened any more. */
+  readonly signal: AbortSignal;
+  /** Told of each TCP connection as it is begun, before it stands. */
+  readonly onSocket: (socket: Socket) => void;
+  /** Told of each connection that stands, before anything is written to it. */
+  readonly onConnection: (socket: Socket) => void;
+  /** For tests, which cannot make the system connect to another address than it was told. */
+  readonly connect?: ((options: TcpNetConnectOpts) => Socket) | undefined;
+};
+
+type Target = { readonly host: string; readonly port: number; readonly isTls: boolean };
+
+/** How long the system waits before it asks an idle peer whether it is still there. */
+const TCP_KEEP_ALIVE_MS = 60_000;
+const PROXY_HEAD_BYTES_MAX = 16 * 1024;
+
+/** A connector as undici takes it. */
+export function createConnector(settings: ConnectionSettings): buildConnector.connector {
+  return ({ hostname, protocol, port }, callback) => {
+    const isTls = protocol === 'https:';
+    const target = { host: hostname, port: Number(port) || (isTls ? 443 : 80), isTls };
+    new Opening(target, settings, (failure, socket) => {
+      if (socket === undefined) {
+        callback(new CallFailure(failure), null);
+      } else {
+        settings.onConnection(socket);
+        callback(null, socket);
+      }
+    }).start();
+  };
+}
+
+type OnOpened = (
+  ...result: [failure: Failure, socket: undefined] | [failure: undefined, socket: Socket]
+) => void;
+
+/** One connection on its way. */
+class Opening {
+  readonly #target: Target;
+  readonly #settings: ConnectionSettings;
+  readonly #onOpened: OnOpened;
+  readonly #limit: NodeJS.Timeout;
+  /** What running out of time would be the failure of. */
+  #onTimeout: Failure;
+  #socket: Socket | undefined;
+  #isSettled = false;
+
+  constructor(target: Target, settings: ConnectionSettings, onOpened: OnOpened) {
+    this.#target = target;
+    this.#settings = settings;
+    this.#onOpened = onOpened;
+    this.#onTimeout = {
+      reason: 'dns',
+      detail: `${target.host} was not resolved within ${settings.connectMs} ms`,
+    };
+    this.#limit = setTimeout(() => this.#settle(this.#onTimeout, undefined), settings.connectMs).unref();
+  }
+
+  start(): void {
+    this.#open().then(
+      (socket) => this.#settle(undefined, socket),
+      (error) => this.#settle(describeConnectError(error), undefined),
+    );
+  }
+
+  #settle(...result: Parameters<OnOpened>): void {
+    if (this.#isSettled) return;
+    this.#isSettled = true;
+    clearTimeout(this.#limit);
+    if (result[1] === undefined) this.#socket?.destroy();
+    this.#onOpened(...result);
+  }
+
+  async #open(): Promise<Socket> {
+    const { egressProxy, signal } = this.#settings;
+    const addresses = await this.#resolve();
+    if (this.#isSettled) throw new CallFailure(this.#onTimeout);
+    return egressProxy === undefined ? this.#openDirectly(addresses) : this.#openThroughProxy(egressProxy);
+  }
+
+  async #resolve(): Promise<readonly ResolvedAddress[]> {
+    const { allowPrivate, resolve, egressProxy } = this.#settings;
+    const verdict = await resolveDestination({ host: this.#target.host, allowPrivate, resolve });
+    if (verdict.allowed) return verdict.addresses;
+    // Behind an egress proxy often nobody but the proxy resolves names of the outside.
+    if (egressProxy !== undefined && verdict.reason === 'dns') return [];
+    throw new CallFailure(verdict);
+  }
+
+  async #openDirectly(addresses: readonly ResolvedAddress[]): Promise<Socket> {
+    const { host, port, isTls } = this.#target;
+    this.#limitIs('timeout_connect', `No connection to ${host}:${port} within`);
+    const socket = await this.#connectTcp(
+      addresses.length === 1
+        ? { host: (addresses[0] as ResolvedAddress).address, port }
+        : {
+            host,
+            port,
+            autoSelectFamily: true,
+            lookup: (_host, _options, callback) => callback(null, [...addresses]),
+          },
+    );
+    this.#checkConnected(socket);
+    return isTls ? this.#startTls(socket) : socket;
+  }
+
+  /** The last look before the first byte: an address that nobody checked cannot have been connected to, and if it was … */
+  #checkConnected(socket: Socket): void {
+    if (this.#settings.allowPrivate) return;
+    const address = socket.remoteAddress ?? '';
+    const verdict = describeAddress(address);
+    if (verdict.allowed) return;
+    throw new CallFailure({
+      reason: 'destination_not_allowed',
+      detail: `${this.#target.host} was connected to at ${address}, which is not public: ${verdict.because}`,
+    });
+  }
+
+  async #openThroughProxy(proxy: { host: string; port: number }): Promise<Socket> {
+    const told = `${proxy.host}:${proxy.port}`;
+    this.#limitIs('proxy', `No connection to the egress proxy ${told} within`);
+    const socket = await this.#connectTcp({
+      host: proxy.host,
+      port: proxy.port,
+      autoSelectFamily: true,
+    }).catch((error) => {
+      const { detail } = describeConnectError(error);
+      throw new CallFailure({ reason: 'proxy', detail: `The egress proxy ${told} is not there: ${detail}` });
+    });
+    if (!this.#target.isTls) return socket;
+    const { host, port } = this.#target;
+    // The proxy is there; what it waits for is the callee.
+    this.#limitIs('timeout_connect', `The egress proxy had no connection to ${host}:${port} within`);
+    await openTunnel(socket, `${isIP(host) === 6 ? `[${host}]` : host}:${port}`);
+    return this.#startTls(socket);
+  }
+
+  #connectTcp(options: TcpNetConnectOpts): Promise<Socket> {
+    const { connect = connectTcp, onSocket } = this.#settings;
+    const socket = connect({
+      ...options,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
+    });
+    this.#socket = socket;
+    onSocket(socket);
+    return standing(socket, 'connect');
+  }
+
+  async #startTls(socket: Socket): Promise<TLSSocket> {
+    const { host, port } = this.#target;
+    const { secureContext } = this.#settings;
+    this.#limitIs('timeout_connect', `No TLS with ${host}:${port} within`);
+    const secured = connectTls({
+      socket,
+      // The certificate must be for this name or address.
+      host,
+      // A name may end in a dot; in TLS it must not (RFC 6066, 3). An address is not told.
+      ...(isIP(host) === 0 ? { servername: host.replace(/\.$/, '') } : {}),
+      ALPNProtocols: ['http/1.1'],
+      // Told, so that NODE_TLS_REJECT_UNAUTHORIZED=0 in some environment cannot switch the check off.
+      rejectUnauthorized: true,
+      ...(secureContext === undefined ? {} : { secureContext }),
+    });
+    this.#socket = secured;
+    await standing(secured, 'secureConnect').catch((error) => {
+      throw new CallFailure(describeTlsError(error));
+    });
+    return secured;
+  }
+
+  #limitIs(reason: Failure['reason'], detail: string): void {
+    this.#onTimeout = { reason, detail: `${detail} ${this.#settings.connectMs} ms` };
+  }
+}
+
+/** Waits until a socket is ready. It keeps an error listener for good: an error after that must not end the process. */
+function standing<S extends Socket>(socket: S, event: 'connect' | 'secureConnect'): Promise<S> {
+  return new Promise((resolve, reject) => {
+    socket
+      .once(event, () => resolve(socket))
+      .on('error', reject)
+      .once('close', () =>
+        reject(Object.assign(new Error('The connection was closed'), { code: 'ECONNRESET' })),
+      );
+  });
+}
+
+/** Asks the egress proxy for a tunnel (RFC 9110, 9.3.6). After it the socket carries what the callee says. */
+function openTunnel(socket: Socket, authority: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const fail = (failure: Failure) => finish(() => reject(new CallFailure(failure)));
+    const onClose = () =>
+      fail({ reason: 'proxy', detail: 'The egress proxy closed the connection without an answer' });
+    let head = '';
+    const onData = (chunk: Buffer) => {
+      head += chunk.toString('latin1');
+      const end = head.indexOf('\r\n\r\n');
+      if (end === -1) {
+        if (head.length > PROXY_HEAD_BYTES_MAX)
+          fail({ reason: 'proxy', detail: 'The egress proxy answers without end' });
+        return;
+      }
+      const status = Number(/^HTTP\/1\.[01] (\d{3})/.exec(head)?.[1]);
+      if (Number.isNaN(status))
+        fail({ reason: 'proxy', detail: 'The egress proxy does not answer in HTTP/1.1' });
+      else if (status < 200 || status > 299) {
+        fail(describeProxyAnswer(status, /^x-squid-error: *(\S+)/im.exec(head.slice(0, end))?.[1]));
+      } else if (head.length > end + 4) {
+        // In TLS the callee waits for us, so these bytes are the proxy's.
+        fail({ reason: 'proxy', detail: 'The egress proxy said more than its answer' });
+      } else finish(resolve);
+    };
+    const finish = (then: () => void) => {
+      socket.off('data', onData).off('close', onClose).pause();
+      then();
+    };
+    socket.on('data', onData).on('close', onClose);
+    socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
+  });
+}

@@ -1,0 +1,218 @@
+/**
+ * The engine: a runner for every interface that this node holds, woken by what changes in the store.
+ *
+ * ```
+ *   hold leases ──> held: runner ──> executions
+ *    ^   │           lost, deleted, to be given back: the runner stops
+ *    └───┘ every `renewMs`
+ * ```
+ *
+ * It promises the rules of section 5 of the contract. It never looks at HTTP requests or pages: everything it is told
+ * comes through the store.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Clock } from '../model/clock.ts';
+import type { InstitutionId, InterfaceId } from '../model/entities.ts';
+import type { Log } from '../observe/log.ts';
+import type {
+  Change,
+  EngineInterface,
+  Fence,
+  LeaseStore,
+  QueueStore,
+  ResendStore,
+  RetentionStore,
+  Store,
+} from '../store/store.ts';
+import type { Caller } from './caller.ts';
+import type { ExecutionEnd } from './execution.ts';
+import { ExecutionIds } from './execution-ids.ts';
+import { InterfaceRunner, type RunnerParts } from './interface-runner.ts';
+import { Recorder } from './recorder.ts';
+import { keepRetention } from './retention.ts';
+
+export type EngineStore = QueueStore &
+  LeaseStore &
+  Pick<ResendStore, 'resendDeliveries'> &
+  Pick<RetentionStore, 'removeOlderThan'> &
+  Pick<Store, 'subscribe'>;
+
+/** How long an interface stays with a node that is not heard of, and how often a node is heard of. */
+export type LeaseTimes = { readonly ttlMs: number; readonly renewMs: number };
+/** One node alone has nobody to give its interfaces to: it looks at all of them again, for a change it was not told of. */
+export const SOLE_NODE: LeaseTimes = { ttlMs: Number.POSITIVE_INFINITY, renewMs: 30_000 };
+/** Of several nodes, one that dies is replaced within 10 s. */
+export const MANY_NODES: LeaseTimes = { ttlMs: 6_000, renewMs: 1_500 };
+/** This part of a lease before its end, no call starts: clocks are not read at the same moment. */
+const LEASE_MARGIN = 0.2;
+
+export type EngineParts = {
+  readonly store: EngineStore;
+  readonly caller: Pick<Caller, 'call'>;
+  readonly clock: Clock;
+  /** 0 … 1 */
+  readonly random: () => number;
+  readonly log: Log;
+  readonly userAgent: string;
+  readonly leases?: LeaseTimes;
+  /** Call log, ended executions and passed closings are removed when they are older; undefined: never. */
+  readonly retentionMs?: number | undefined;
+  readonly onExecutionEnd?: (end: ExecutionEnd) => void;
+};
+
+export interface Engine {
+  start(): Promise<void>;
+  /** Starts no new call, lets those that run end, commits what came of them, and gives its interfaces back. */
+  stop(): Promise<void>;
+  readiness(): { readonly ready: boolean; readonly because?: string };
+}
+
+const RETRY_MS = 1_000;
+const STOPPED = 'The process was asked to end.';
+const INTERRUPTED = 'The process ended while this ran; what it had not called stayed in the queue.';
+
+export function createEngine(parts: EngineParts): Engine {
+  const { store, clock, log, leases = SOLE_NODE } = parts;
+  const nodeId = randomUUID();
+  const recorder = new Recorder({ store, nodeId, clock, log, onLost: (ids) => ids.forEach(drop) });
+  const runners = new Map<InterfaceId, { institutionId: InstitutionId; runner: InterfaceRunner }>();
+  let fences = new Map<InterfaceId, Fence>();
+  let leasedUntil = 0;
+  const runnerParts: RunnerParts = {
+    store,
+    caller: parts.caller,
+    recorder,
+    ids: new ExecutionIds(store),
+    clock,
+    random: parts.random,
+    log,
+    userAgent: parts.userAgent,
+    leasedUntil: () => leasedUntil,
+    onExecutionEnd: parts.onExecutionEnd ?? (() => {}),
+  };
+  const toLoad = new Set<InstitutionId | 'all'>();
+  let loading: Promise<void> | undefined;
+  let stopping = false;
+  const releasers: (() => void)[] = [];
+
+  function onChange(change: Change): void {
+    if (change.kind === 'configuration') return load(change.institutionId);
+    if (change.kind !== 'closings') return;
+    for (const { institutionId, runner } of runners.values()) {
+      if (change.institutionIds.includes(institutionId)) runner.closingsArrived();
+    }
+  }
+
+  /** Reads the settings again, of one institution or of all; one read at a time. */
+  function load(what: InstitutionId | 'all'): void {
+    if (stopping) return;
+    toLoad.add(what);
+    loading ??= loadWanted().finally(() => {
+      loading = undefined;
+    });
+  }
+
+  async function loadWanted(): Promise<void> {
+    for (const what of toLoad) {
+      toLoad.delete(what);
+      try {
+        await loadOnce(what === 'all' ? undefined : what);
+      } catch (error) {
+        log.error({ event: 'engine.load_failed', err: error }, 'the interfaces could not be read');
+        clock.after(RETRY_MS, () => load(what));
+      }
+    }
+  }
+
+  async function loadOnce(institutionId: InstitutionId | undefined): Promise<void> {
+    await renew();
+    const found = await store.engineInterfaces(institutionId);
+    const alive = new Set(found.map(({ externalInterface }) => externalInterface.id));
+    for (const config of found) await place(config);
+    for (const [id, held] of runners) {
+      if ((institutionId === undefined || held.institutionId === institutionId) && !alive.has(id)) drop(id);
+    }
+  }
+
+  async function renew(): Promise<void> {
+    const asked = clock.now();
+    const { held, excess } = await store.holdLeases(nodeId, leases.ttlMs);
+    leasedUntil = asked + leases.ttlMs * (1 - LEASE_MARGIN);
+    fences = new Map(held.map(({ interfaceId, fence }) => [interfaceId, fence]));
+    for (const [id, { runner }] of runners) {
+      if (fences.get(id) !== runner.fence) drop(id);
+    }
+    if (excess.length > 0) void giveBack(excess);
+  }
+
+  async function place(config: EngineInterface): Promise<void> {
+    const { id, institutionId } = config.externalInterface;
+    const fence = fences.get(id);
+    if (fence === undefined) return;
+    const held = runners.get(id);
+    if (held) return held.runner.refresh(config);
+    await store.endInterrupted(institutionId, id, INTERRUPTED, clock.now());
+    const runner = await InterfaceRunner.create(runnerParts, config, fence);
+    runners.set(id, { institutionId, runner });
+    runner.wake();
+  }
+
+  function drop(id: InterfaceId): void {
+    const held = runners.get(id);
+    runners.delete(id);
+    void held?.runner.stop('The interface was deleted, or another node holds it.');
+  }
+
+  async function giveBack(ids: readonly InterfaceId[]): Promise<void> {
+    try {
+      await Promise.all(
+        ids.map((id) => runners.get(id)?.runner.stop('Another node has room for the interface.')),
+      );
+      await recorder.flush();
+      for (const id of ids) runners.delete(id);
+      await store.releaseLeases(nodeId, ids);
+    } catch (error) {
+      log.warn(
+        { event: 'lease.release_failed', err: error },
+        'interfaces will be given back when the lease ends',
+      );
+    }
+  }
+
+  /** For leases, and for a change that nobody was told of. */
+  function keepLooking(): void {
+    const cancel = clock.after(leases.renewMs, () => {
+      for (const { runner } of runners.values()) runner.closingsArrived();
+      load('all');
+      keepLooking();
+    });
+    releasers[0] = cancel;
+  }
+
+  return {
+    async start() {
+      keepLooking();
+      releasers.push(store.subscribe(onChange));
+      if (parts.retentionMs !== undefined) {
+        releasers.push(keepRetention({ store, clock, log, retentionMs: parts.retentionMs }));
+      }
+      await loadOnce(undefined);
+    },
+
+    async stop() {
+      stopping = true;
+      for (const release of releasers) release();
+      await loading;
+      await Promise.all([...runners.values()].map(({ runner }) => runner.stop(STOPPED)));
+      await recorder.flush();
+      await store.releaseLeases(nodeId);
+    },
+
+    readiness() {
+      if (recorder.isBehind) return { ready: false, because: 'Outcomes wait to be committed.' };
+      if (clock.now() >= leasedUntil)
+        return { ready: false, because: 'The leases of this node were not renewed.' };
+      return { ready: true };
+    },
+  };
+}

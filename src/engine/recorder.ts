@@ -1,0 +1,127 @@
+/**
+ * Commits what all interfaces have done, together: outcomes that finish within COMMIT_WITHIN_MS share one commit.
+ *
+ * Promises: an outcome is on disk, or its call is among those that a crash may repeat (contract, section 5). When the
+ * database is away it keeps what it has, tries again, and lets no new call start (`isBehind`), so that the bound holds.
+ */
+import type { Clock } from '../model/clock.ts';
+import type { InterfaceId } from '../model/entities.ts';
+import type { Log } from '../observe/log.ts';
+import type { NodeId, Progress, QueueStore } from '../store/store.ts';
+import type { Ledger } from './ledger.ts';
+
+/** Under the 50 ms of the contract, with room for the commit itself. */
+const COMMIT_WITHIN_MS = 20;
+const COMMIT_ATTEMPTS_MAX = 500;
+const RETRY_MS_MIN = 100;
+const RETRY_MS_MAX = 5_000;
+
+export class Recorder {
+  readonly #store: Pick<QueueStore, 'commitProgress'>;
+  readonly #nodeId: NodeId;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #onLost: (interfaceIds: readonly InterfaceId[]) => void;
+  #dirty = new Set<Ledger>();
+  #attempts = 0;
+  #cancelTimer: (() => void) | undefined;
+  #commit: Promise<void> | undefined;
+  #overdue = false;
+  #resumed: (() => void)[] = [];
+  #retryMs = RETRY_MS_MIN;
+
+  /** `onLost`: this node does not hold these interfaces any more, and nothing of what they did was committed. */
+  constructor(parts: {
+    readonly store: Pick<QueueStore, 'commitProgress'>;
+    readonly nodeId: NodeId;
+    readonly clock: Clock;
+    readonly log: Log;
+    readonly onLost: (interfaceIds: readonly InterfaceId[]) => void;
+  }) {
+    this.#store = parts.store;
+    this.#nodeId = parts.nodeId;
+    this.#clock = parts.clock;
+    this.#log = parts.log;
+    this.#onLost = parts.onLost;
+  }
+
+  /** The commit of earlier outcomes takes longer than it may: start no call until `whenCaughtUp` says so. */
+  get isBehind(): boolean {
+    return this.#overdue;
+  }
+
+  whenCaughtUp(action: () => void): void {
+    this.#resumed.push(action);
+  }
+
+  /** The ledger has something to commit; `attempts` of it are new. */
+  note(ledger: Ledger, attempts = 0): void {
+    this.#dirty.add(ledger);
+    this.#attempts += attempts;
+    if (this.#commit) {
+      // A commit is under way; the next one takes this. With a full group already waiting, the store is too slow.
+      if (this.#attempts >= COMMIT_ATTEMPTS_MAX) this.#overdue = true;
+    } else if (this.#attempts >= COMMIT_ATTEMPTS_MAX) {
+      this.#start();
+    } else {
+      this.#cancelTimer ??= this.#clock.after(COMMIT_WITHIN_MS, () => this.#start());
+    }
+  }
+
+  /** Resolves when everything noted so far is on disk, however long that takes. */
+  async flush(): Promise<void> {
+    await this.#commit;
+    if (this.#dirty.size > 0) {
+      this.#start();
+      await this.#commit;
+    }
+  }
+
+  #start(): void {
+    if (this.#commit) return;
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    const progress: Progress[] = [];
+    for (const ledger of this.#dirty) {
+      const taken = ledger.take();
+      if (taken) progress.push(taken);
+    }
+    this.#dirty.clear();
+    this.#attempts = 0;
+    this.#commit = this.#commitUntilDone(progress).finally(() => {
+      this.#commit = undefined;
+      const resumed = this.#resumed;
+      this.#overdue = false;
+      this.#resumed = [];
+      if (this.#attempts >= COMMIT_ATTEMPTS_MAX) this.#start();
+      else if (this.#dirty.size > 0) {
+        this.#cancelTimer ??= this.#clock.after(COMMIT_WITHIN_MS, () => this.#start());
+      }
+      for (const action of resumed) action();
+    });
+  }
+
+  async #commitUntilDone(progress: Progress[]): Promise<void> {
+    for (;;) {
+      const cancelOverdue = this.#clock.after(COMMIT_WITHIN_MS, () => {
+        this.#overdue = true;
+      });
+      try {
+        const lost = await this.#store.commitProgress(progress, this.#nodeId);
+        cancelOverdue();
+        if (lost.length > 0) this.#onLost(lost);
+        this.#retryMs = RETRY_MS_MIN;
+        return;
+      } catch (error) {
+        cancelOverdue();
+        this.#overdue = true;
+        this.#log.error(
+          { event: 'commit.failed', err: error, retryMs: this.#retryMs },
+          'outcomes wait to be committed',
+        );
+        await new Promise<void>((resolve) => this.#clock.after(this.#retryMs, resolve));
+        this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MS_MAX);
+      }
+    }
+  }
+}

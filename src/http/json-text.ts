@@ -1,0 +1,53 @@
+/** Bytes of a request's body as JSON text: UTF-8 and nothing else (RFC 8259, section 8.1), so that nothing is replaced unseen. */
+import { isUtf8 } from 'node:buffer';
+import { AppError } from '../model/app-error.ts';
+import { jsonSyntaxProblem } from '../model/lossless-json.ts';
+
+const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
+
+/** @throws AppError `invalid_json` */
+export function readUtf8(bytes: Buffer): string {
+  if (!isUtf8(bytes)) {
+    throw new AppError('invalid_json', 'The text is not UTF-8.', {
+      problems: [{ path: '', code: 'not_utf8', message: 'Send the text in UTF-8.' }],
+    });
+  }
+  const start = bytes.subarray(0, 3).equals(BYTE_ORDER_MARK) ? 3 : 0;
+  return bytes.toString('utf8', start);
+}
+
+/**
+ * `parse` is `JSON.parse` or `parseLossless`.
+ * @throws AppError `invalid_json` with the position
+ */
+export function parseBody<T>(text: string, parse: (text: string) => T): T {
+  return refuseEndlessNesting(() => {
+    try {
+      return parse(text);
+    } catch (error) {
+      const problem = jsonSyntaxProblem(text);
+      if (problem === undefined) throw error;
+      const { message, position, line, column } = problem;
+      throw new AppError(
+        'invalid_json',
+        `The body is not JSON: ${message} (line ${line}, column ${column}).`,
+        {
+          problems: [{ path: '', code: 'json_syntax', message, position }],
+        },
+      );
+    }
+  });
+}
+
+/**
+ * Text nested so deep that whoever walks it leaves the stack is the sender's mistake, not a bug of ours.
+ * @throws AppError `invalid_json`
+ */
+export function refuseEndlessNesting<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new AppError('invalid_json', 'The JSON is nested too deep.', { cause: error });
+  }
+}

@@ -1,0 +1,274 @@
+/**
+ * What a route is: one row with its method, path, role, schemas and handler. Everything that all routes share happens
+ * here, in one order: who is it (401), may they (403), which institution (404), is the body JSON (400) and right (422).
+ *
+ * A row without a role does not type-check, and the role in the row is the one that is asked: no handler checks
+ * authority. No handler sees another institution than the one that the path names and the caller may see.
+ */
+import type { Readable } from 'node:stream';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { type Static, type TObject, type TSchema, Type } from 'typebox';
+import { AppError, type ErrorCode, notFound, throwProblems } from '../model/app-error.ts';
+import type { Institution, Role } from '../model/entities.ts';
+import { parseLossless } from '../model/lossless-json.ts';
+import type { Problem } from '../model/problem.ts';
+import { FieldsCheck } from './fields.ts';
+import { parseBody, readUtf8 } from './json-text.ts';
+import { hasRole, type Principal } from './principal.ts';
+
+/**
+ * Who may call: the least of the roles; `ANYONE` without a key; `KEY_OR_LOOPBACK` with any key, or from this machine;
+ * `PARTNER` with a partner's token.
+ */
+export type Access = Role | 'ANYONE' | 'KEY_OR_LOOPBACK' | 'PARTNER';
+
+/** A body that is not a JSON object of known fields. */
+export type OtherBody =
+  /** JSON text, handed on as it came. */
+  | 'json_text'
+  /** NDJSON, handed on as a stream without a limit. */
+  | 'ndjson'
+  /** A form, as browsers send it, or JSON; handed on as text. */
+  | 'form';
+
+export const BODY_TYPES: Readonly<Record<BodyKind, readonly string[]>> = {
+  none: [],
+  json: ['application/json'],
+  json_text: ['application/json'],
+  ndjson: ['application/x-ndjson', 'text/plain', 'application/octet-stream'],
+  form: ['application/x-www-form-urlencoded', 'application/json'],
+};
+
+/** Bytes of a body, where the row does not say otherwise. */
+export const BODY_BYTES_MAX = 1024 * 1024;
+
+type BodyOf<B> = B extends TObject
+  ? Static<B>
+  : B extends 'ndjson'
+    ? Readable
+    : B extends OtherBody
+      ? string
+      : undefined;
+type QueryOf<Q> = Q extends TObject ? Static<Q> : Record<string, never>;
+type ParamName<P extends string> = P extends `${string}:${infer Name}/${infer Rest}`
+  ? Name | ParamName<`/${Rest}`>
+  : P extends `${string}:${infer Name}`
+    ? Name
+    : never;
+
+export const INSTITUTION_PATH = '/api/v1/institutions/:code';
+
+/** One request, as a handler sees it. */
+export type Call<P extends string, A extends Access, B, Q> = {
+  readonly params: Readonly<Record<ParamName<P>, string>>;
+  readonly query: QueryOf<Q>;
+  readonly body: BodyOf<B>;
+  readonly principal: A extends Role ? Principal : undefined;
+  /** That the path names, or that the partner's token is for. */
+  readonly institution: A extends 'PARTNER'
+    ? Institution
+    : P extends `${typeof INSTITUTION_PATH}/${string}`
+      ? Institution
+      : undefined;
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+};
+
+export type RouteRow<P extends string, A extends Access, B, Q> = {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly path: P;
+  readonly role: A;
+  readonly tag: string;
+  /** One line for the list of calls. */
+  readonly summary: string;
+  readonly description?: string;
+  readonly query?: Q;
+  readonly body?: B;
+  /** For the document of the API, where `body` is no schema. */
+  readonly bodySchema?: TSchema;
+  readonly bodyBytesMax?: number;
+  /** Numbers in the body keep their text. */
+  readonly keepsNumbers?: boolean;
+  /**
+   * Rules about values that are no matter of schema. They see the fields that are as the schema says, so that what they
+   * find is told together with what the schema found. A field that is missing here may just be wrong.
+   */
+  readonly rules?: (
+    call: Omit<Call<P, A, B, Q>, 'body'> & { readonly body: Partial<BodyOf<B>> },
+  ) => readonly Problem[] | Promise<readonly Problem[]>;
+  /** By status. */
+  readonly answers: Readonly<Record<number, TSchema>>;
+  /** Of several answers, the one that is sent unless the handler sets another status; the only one otherwise. */
+  readonly usualStatus?: number;
+  /** Where another media type than JSON is answered. */
+  readonly answerType?: string;
+  /** Where errors have another status than everywhere else. */
+  readonly statusOf?: Partial<Record<ErrorCode, number>>;
+  /** What it resolves to is the body of the usual answer, unless it set another status on the reply. */
+  readonly handle: (call: Call<P, A, B, Q>) => unknown;
+};
+
+/** A row of the table, whatever its body and query are. */
+export type Route = RouteRow<string, Access, TObject | OtherBody | undefined, TObject | undefined>;
+
+/** Lets TypeScript see that body, query and path of a row fit its handler, and forgets them afterwards. */
+export function route<
+  const P extends string,
+  A extends Access,
+  B extends TObject | OtherBody | undefined = undefined,
+  Q extends TObject | undefined = undefined,
+>(row: RouteRow<P, A, B, Q>): Route {
+  return row as unknown as Route;
+}
+
+/** For the answers of calls that answer nothing. */
+export const NOTHING = Type.Null({ description: 'Done; nothing to tell.' });
+
+/** What the shared steps need from the rest of the edge. */
+export type Gate = {
+  /** @throws AppError `unauthenticated` */
+  findPrincipal(request: FastifyRequest): Promise<Principal>;
+  /**
+   * The institution whose orders the partner may read.
+   * @throws AppError `unauthenticated`, `too_many_requests`
+   */
+  admitPartner(request: FastifyRequest): Promise<Institution>;
+  /** Undefined when there is none. */
+  findInstitution(code: string): Promise<Institution | undefined>;
+};
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    principal: Principal | undefined;
+    institution: Institution | undefined;
+  }
+  interface FastifyContextConfig {
+    row?: Route;
+  }
+}
+
+export type BodyKind = 'json' | 'none' | OtherBody;
+
+export function bodyKind(row: Route): BodyKind {
+  return typeof row.body === 'object' ? 'json' : (row.body ?? 'none');
+}
+
+/** Adds one row to a scope whose content type parsers fit its body. */
+export function addRoute(app: FastifyInstance, row: Route, gate: Gate, schema: object): void {
+  const namesInstitution = row.path.startsWith(`${INSTITUTION_PATH}/`);
+  const fields = typeof row.body === 'object' ? new FieldsCheck(row.body) : undefined;
+  const queryFields = new FieldsCheck(row.query ?? Type.Object({}));
+  const usualStatus = row.usualStatus ?? Number(Object.keys(row.answers)[0]);
+
+  app.route({
+    method: row.method,
+    url: row.path,
+    config: { row },
+    schema,
+    bodyLimit: row.body === 'ndjson' ? Number.MAX_SAFE_INTEGER : (row.bodyBytesMax ?? BODY_BYTES_MAX),
+    // Before the body is read: a stranger's megabyte is not.
+    async onRequest(request) {
+      await admit(request, row.role, gate);
+      if (namesInstitution) {
+        const { code } = request.params as { code: string };
+        request.institution = await institutionFor(request.principal, code, gate);
+      }
+    },
+    async handler(request, reply) {
+      const given = {
+        params: request.params as Record<string, string>,
+        principal: request.principal,
+        institution: request.institution,
+        request,
+        reply,
+      } as Omit<Call<string, Access, undefined, undefined>, 'query' | 'body'>;
+      const query = queryFields.checkQuery(request.query as Record<string, unknown>);
+      const body = fields ? fields.check(readObject(request.body, row, fields.isAllOptional)) : undefined;
+      const problems = [...query.problems, ...(body?.problems ?? [])];
+      const call = { ...given, query: query.sound, body: body ? body.sound : plainBody(request.body, row) };
+      if (row.rules) problems.push(...(await row.rules(call as Parameters<typeof row.rules>[0])));
+      throwProblems(problems);
+      // Before the handler, which may choose another one.
+      reply.code(usualStatus);
+      const answer = await row.handle(call as Parameters<typeof row.handle>[0]);
+      return answer === undefined && usualStatus !== 204 ? reply : answer;
+    },
+  });
+}
+
+async function admit(request: FastifyRequest, access: Access, gate: Gate): Promise<void> {
+  if (access === 'ANYONE') return;
+  if (access === 'PARTNER') {
+    request.institution = await gate.admitPartner(request);
+    return;
+  }
+  if (access === 'KEY_OR_LOOPBACK' && request.headers.authorization === undefined && isLoopback(request))
+    return;
+  request.principal = await gate.findPrincipal(request);
+  if (access === 'KEY_OR_LOOPBACK') return;
+  if (!hasRole(request.principal, access)) {
+    throw new AppError(
+      'forbidden',
+      `This call needs the role ${access}; the key has the role ${request.principal.role}.`,
+    );
+  }
+}
+
+/** From this very machine, and not through a proxy on it, behind which everybody is. */
+function isLoopback({ raw, headers }: FastifyRequest): boolean {
+  const address = raw.socket.remoteAddress ?? '';
+  const isForwarded = headers['x-forwarded-for'] !== undefined || headers.forwarded !== undefined;
+  return !isForwarded && /^(?:::ffff:)?127\.|^::1$/.test(address);
+}
+
+/** For an operator or a source, all institutions but one are as unknown as those that do not exist. */
+async function institutionFor(
+  principal: Principal | undefined,
+  code: string,
+  gate: Gate,
+): Promise<Institution> {
+  const institution = await gate.findInstitution(code);
+  const isVisible =
+    institution !== undefined &&
+    principal !== undefined &&
+    (principal.role === 'ADMINISTRATOR' || principal.institutionId === institution.id);
+  if (!isVisible) throw notFound(`institution ${code}`);
+  return institution;
+}
+
+function readObject(body: unknown, row: Route, isAllOptional: boolean): unknown {
+  const text = typeof body === 'string' ? body : '';
+  if (text === '') {
+    if (isAllOptional) return {};
+    throw new AppError('invalid_json', 'The body is empty; this call takes a JSON object.');
+  }
+  return parseBody(text, row.keepsNumbers ? parseLossless : JSON.parse);
+}
+
+function plainBody(body: unknown, row: Route): unknown {
+  return bodyKind(row) === 'none' || row.body === 'ndjson' ? body : (body ?? '');
+}
+
+/** The types of body that a scope reads, each handed on as text, or as the stream that it is. */
+export function addBodyParsers(app: FastifyInstance, kind: BodyKind): void {
+  app.removeAllContentTypeParsers();
+  if (kind === 'none') {
+    app.addContentTypeParser('*', (_request, payload, done) => {
+      payload.resume();
+      done(null);
+    });
+  }
+  for (const type of BODY_TYPES[kind]) {
+    if (kind === 'ndjson') {
+      app.addContentTypeParser(type, (_request, payload, done) => done(null, payload));
+    } else {
+      app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, bytes, done) => {
+        try {
+          done(null, readUtf8(bytes as Buffer));
+        } catch (error) {
+          done(error as Error);
+        }
+      });
+    }
+  }
+}

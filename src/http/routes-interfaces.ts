@@ -1,0 +1,491 @@
+/** Interfaces: where and how to call; what would be called; and one call by hand. */
+import { Type } from 'typebox';
+import type { Caller } from '../engine/caller.ts';
+import { headersSent } from '../engine/caller.ts';
+import { destinationOf, type Resolve } from '../engine/destination.ts';
+import { checkFilter, compileFilter, type FilterExplanation } from '../filter/filter.ts';
+import {
+  ATTEMPT_OUTCOMES,
+  ATTEMPT_TRIGGERS,
+  type Attempt,
+  type AttemptOutcome,
+  type LoggedAttempt,
+} from '../model/delivery.ts';
+import {
+  type ExternalInterface,
+  INTERFACE_TYPE,
+  type InstitutionId,
+  type InterfaceSettings,
+  METHODS,
+} from '../model/entities.ts';
+import { cutToGranularity, GRANULARITIES, GRANULARITY_DEFAULT } from '../model/granularity.ts';
+import { CONCURRENCY_DEFAULT, CONCURRENCY_MAX } from '../model/limits.ts';
+import { type JsonObject, parseLossless } from '../model/lossless-json.ts';
+import { parseOrderId } from '../model/order.ts';
+import { type CallRequest, FAILURE_REASONS, type Outcome } from '../model/outcome.ts';
+import type { Problem, Warning } from '../model/problem.ts';
+import type { Page, Store } from '../store/store.ts';
+import { checkTemplate, compileTemplate, PLACEHOLDER } from '../template/template.ts';
+import { checkDestination, type DestinationCheck, noOpening } from './destination-check.ts';
+import {
+  found,
+  ID,
+  idFromPath,
+  MOMENT,
+  NAME,
+  ORDER_ID,
+  orderIdFrom,
+  PAGE_FIELDS,
+  pageAnswer,
+  pageRequest,
+  pageSchema,
+  writeMoment,
+  writeOptionalMoment,
+} from './pages.ts';
+import { NOTHING, type Route, route } from './route.ts';
+import { CONDITION } from './routes-filters.ts';
+
+const TAG = 'Interfaces';
+
+const TYPE = Type.Enum([INTERFACE_TYPE]);
+const METHOD = Type.Enum(METHODS);
+const GRANULARITY = Type.Enum(GRANULARITIES, { default: GRANULARITY_DEFAULT });
+const CONCURRENCY = Type.Integer({ minimum: 1, maximum: CONCURRENCY_MAX, default: CONCURRENCY_DEFAULT });
+const REMOVABLE_TEXT = Type.Optional(Type.Union([Type.String(), Type.Null()]));
+
+const NEW_INTERFACE = Type.Object({
+  name: NAME,
+  type: TYPE,
+  url: Type.String(),
+  method: METHOD,
+  payload: REMOVABLE_TEXT,
+  filter: REMOVABLE_TEXT,
+  granularity: Type.Optional(GRANULARITY),
+  concurrency: Type.Optional(CONCURRENCY),
+  simulation: Type.Optional(Type.Boolean({ default: false })),
+  active: Type.Optional(Type.Boolean({ default: true })),
+});
+const INTERFACE_CHANGES = Type.Partial(NEW_INTERFACE);
+
+const INTERFACE_FIELDS = {
+  id: ID,
+  name: Type.String(),
+  type: TYPE,
+  url: Type.String(),
+  method: METHOD,
+  payload: Type.Optional(Type.String()),
+  filter: Type.Optional(Type.String()),
+  granularity: GRANULARITY,
+  concurrency: CONCURRENCY,
+  simulation: Type.Boolean(),
+  active: Type.Boolean(),
+  destination: Type.String({ examples: ['partner.example.com:443'] }),
+  createdAt: MOMENT,
+  updatedAt: MOMENT,
+};
+const INTERFACE = Type.Object(INTERFACE_FIELDS);
+const SAVED_INTERFACE = Type.Object({
+  ...INTERFACE_FIELDS,
+  warnings: Type.Array(
+    Type.Object({ path: Type.String(), message: Type.String(), position: Type.Optional(Type.Integer()) }),
+  ),
+});
+
+const HEADERS = Type.Record(Type.String(), Type.String());
+const REQUEST = Type.Object({
+  method: METHOD,
+  url: Type.String(),
+  headers: HEADERS,
+  body: Type.Optional(Type.String()),
+});
+const CALL = Type.Object({
+  id: ID,
+  orderId: ORDER_ID,
+  closingId: Type.Optional(ID),
+  attempt: Type.Integer(),
+  executionId: Type.Optional(ID),
+  trigger: Type.Enum(ATTEMPT_TRIGGERS),
+  startedAt: MOMENT,
+  durationMs: Type.Number(),
+  outcome: Type.Enum(ATTEMPT_OUTCOMES),
+  reason: Type.Optional(Type.Enum(FAILURE_REASONS)),
+  detail: Type.Optional(Type.String()),
+  status: Type.Optional(Type.Integer()),
+  request: REQUEST,
+  response: Type.Optional(Type.Object({ headers: HEADERS, bodyStart: Type.String() })),
+  nextAttemptAt: Type.Optional(MOMENT),
+});
+const NULLABLE_MOMENT = Type.Union([MOMENT, Type.Null()]);
+
+/** Settings as they are asked for; null and the empty text both mean that there is none. */
+type Asked = {
+  readonly [K in keyof InterfaceSettings]?: K extends 'payload' | 'filter'
+    ? InterfaceSettings[K] | null
+    : InterfaceSettings[K];
+};
+
+export function interfaceRoutes(parts: {
+  store: Store;
+  caller: Pick<Caller, 'call'>;
+  resolve: Resolve | undefined;
+  clock: () => number;
+  userAgent: string;
+}): Route[] {
+  const { store, caller, resolve, clock, userAgent } = parts;
+
+  async function findInterface(institutionId: InstitutionId, text: string): Promise<ExternalInterface> {
+    const id = idFromPath(text, 'interface');
+    return found(await store.interfaceById(institutionId, id), 'interface', text);
+  }
+
+  function destinationOfInterface({
+    institutionId,
+    destination,
+  }: ExternalInterface): Promise<DestinationCheck> {
+    return checkDestination({ store, resolve, institutionId, destination });
+  }
+
+  async function savedAnswer(saved: ExternalInterface): Promise<object> {
+    const check = await destinationOfInterface(saved);
+    const warnings = [
+      ...settingsWarnings(saved),
+      ...(check.allowed ? [] : [destinationWarning(check.detail)]),
+    ];
+    return { ...interfaceAnswer(saved), warnings };
+  }
+
+  return [
+    route({
+      method: 'POST',
+      path: '/api/v1/institutions/:code/interfaces',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'Create an interface; its queue begins with the closings from now on',
+      description:
+        `\`url\`, and \`payload\` with POST, contain the placeholder \`${PLACEHOLDER}\`. What is allowed and probably not ` +
+        'meant comes back as `warnings`.',
+      body: NEW_INTERFACE,
+      rules: ({ body }) => settingsProblems(body),
+      answers: { 201: SAVED_INTERFACE },
+      async handle({ body, institution }) {
+        return savedAnswer(await store.createInterface(institution.id, settingsOf(body), clock()));
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/api/v1/institutions/:code/interfaces',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'List the interfaces',
+      query: Type.Object(PAGE_FIELDS),
+      answers: { 200: pageSchema(INTERFACE) },
+      async handle({ query, institution }) {
+        return pageAnswer(await store.interfaces(institution.id, pageRequest(query)), interfaceAnswer);
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/api/v1/institutions/:code/interfaces/:interfaceId',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'One interface',
+      answers: { 200: INTERFACE },
+      handle: async ({ params, institution }) =>
+        interfaceAnswer(await findInterface(institution.id, params.interfaceId)),
+    }),
+    route({
+      method: 'PATCH',
+      path: '/api/v1/institutions/:code/interfaces/:interfaceId',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'Change an interface; what is not given stays, null removes the payload or the filter',
+      body: INTERFACE_CHANGES,
+      async rules({ body, params, institution }) {
+        return settingsProblems({ ...(await findInterface(institution.id, params.interfaceId)), ...body });
+      },
+      answers: { 200: SAVED_INTERFACE },
+      async handle({ body, params, institution }) {
+        const before = await findInterface(institution.id, params.interfaceId);
+        const settings = settingsOf({ ...before, ...body });
+        const saved = await store.updateInterface(institution.id, before.id, settings, clock());
+        return savedAnswer(found(saved, 'interface', params.interfaceId));
+      },
+    }),
+    route({
+      method: 'DELETE',
+      path: '/api/v1/institutions/:code/interfaces/:interfaceId',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary:
+        'Delete an interface with its schedules and its queue; its call log stays until retention removes it',
+      answers: { 204: NOTHING },
+      async handle({ params, institution }) {
+        const id = idFromPath(params.interfaceId, 'interface');
+        const wasThere = await store.deleteInterface(institution.id, id, clock());
+        found(wasThere || undefined, 'interface', params.interfaceId);
+      },
+    }),
+    route({
+      method: 'POST',
+      path: '/api/v1/institutions/:code/interfaces/:interfaceId/preview',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'What would be sent for an order, and whether it would; sends nothing',
+      description:
+        '`wouldCall`: the filter matches, the destination is allowed, and the interface neither pauses nor simulates.',
+      body: Type.Object({ orderId: ORDER_ID }),
+      answers: {
+        200: Type.Object({
+          request: REQUEST,
+          filter: Type.Optional(Type.Object({ matches: Type.Boolean(), conditions: Type.Array(CONDITION) })),
+          destination: Type.Object({
+            allowed: Type.Boolean(),
+            reason: Type.Optional(Type.Enum(FAILURE_REASONS)),
+            detail: Type.Optional(Type.String()),
+          }),
+          wouldCall: Type.Boolean(),
+        }),
+      },
+      async handle({ body, params, institution }) {
+        const subject = await findInterface(institution.id, params.interfaceId);
+        const orderId = orderIdFrom(body.orderId);
+        const { details } = found(await store.order(institution.id, orderId), 'order', orderId);
+        const filter = explainFilter(subject, details);
+        const destination = await destinationOfInterface(subject);
+        return {
+          request: requestAnswer(compileTemplate(subject).fill(orderId), userAgent),
+          ...(filter && { filter }),
+          destination,
+          wouldCall:
+            (filter?.matches ?? true) && destination.allowed && subject.active && !subject.simulation,
+        };
+      },
+    }),
+    route({
+      method: 'POST',
+      path: '/api/v1/institutions/:code/interfaces/:interfaceId/test-call',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'Call for an order now, whatever the filter says and outside the queue',
+      description:
+        'Answers the entry of the call log. An interface that simulates sends nothing here either.',
+      body: Type.Object({ orderId: ORDER_ID }),
+      answers: { 200: CALL },
+      async handle({ body, params, institution }) {
+        const subject = await findInterface(institution.id, params.interfaceId);
+        const orderId = orderIdFrom(body.orderId);
+        found(await store.order(institution.id, orderId), 'order', orderId);
+        const [closing] = await store.closingsOf(institution.id, orderId, 1);
+        const startedAt = clock();
+        const made = await testCall(subject, orderId);
+        const attempt: Attempt = {
+          orderId,
+          ...(closing && { closingId: closing.closingId }),
+          attempt: 1,
+          trigger: 'TEST',
+          startedAt,
+          ...made,
+        };
+        const { method, url, payload } = subject;
+        const template = { method, url, ...(payload !== undefined && { payload }), userAgent };
+        const templateId = await store.callTemplateId(institution.id, subject.id, template);
+        return callAnswer(await store.logAttempt(institution.id, subject.id, templateId, attempt));
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/api/v1/institutions/:code/interfaces/:interfaceId/queue',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'How long the queue is, and since when the oldest closing waits',
+      answers: {
+        200: Type.Object({
+          waiting: Type.Integer(),
+          owed: Type.Integer(),
+          abandoned: Type.Integer(),
+          oldestWaitingAt: NULLABLE_MOMENT,
+          heldUntil: NULLABLE_MOMENT,
+        }),
+      },
+      async handle({ params, institution }) {
+        const id = idFromPath(params.interfaceId, 'interface');
+        const figures = found(await store.queueFigures(institution.id, id), 'interface', params.interfaceId);
+        const { waiting, owed, abandoned } = figures;
+        return {
+          waiting,
+          owed,
+          abandoned,
+          oldestWaitingAt: null,
+          ...writeOptionalMoment('oldestWaitingAt', figures.oldestWaitingAt),
+          heldUntil: null,
+          ...writeOptionalMoment('heldUntil', figures.heldUntil),
+        };
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/api/v1/institutions/:code/interfaces/:interfaceId/calls',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'The call log, newest first; of a deleted interface too',
+      query: Type.Object({
+        outcome: Type.Optional(Type.Enum(ATTEMPT_OUTCOMES)),
+        orderId: Type.Optional(Type.String({ maxLength: 64 })),
+        ...PAGE_FIELDS,
+      }),
+      answers: { 200: pageSchema(CALL) },
+      async handle({ params, query: { outcome, orderId: text, ...page }, institution }) {
+        const id = idFromPath(params.interfaceId, 'interface');
+        const orderId = text === undefined ? undefined : parseOrderId(text);
+        const calls = await store.calls(institution.id, id, {
+          ...pageRequest(page),
+          ...(outcome !== undefined && { outcome }),
+          ...(orderId !== undefined && { orderId }),
+        });
+        const isNoOrder = text !== undefined && orderId === undefined;
+        const empty: Page<LoggedAttempt> = { items: [] };
+        return pageAnswer(isNoOrder ? empty : found(calls, 'interface', params.interfaceId), callAnswer);
+      },
+    }),
+  ];
+
+  async function testCall(
+    subject: ExternalInterface,
+    orderId: string,
+  ): Promise<Pick<Attempt, 'outcome' | 'durationMs' | 'reason' | 'detail' | 'answer'>> {
+    if (subject.simulation) return { outcome: 'SIMULATED', durationMs: 0 };
+    const opening = await store.openOpening(subject.institutionId, subject.destination);
+    const outcome = opening
+      ? await new Promise<Outcome>((resolve) => {
+          const request = compileTemplate(subject).fill(orderId);
+          caller.call(request, { allowPrivate: opening.allowPrivate }, resolve);
+        })
+      : refused(noOpening(subject.destination));
+    return attemptPart(outcome);
+  }
+}
+
+// -------------------------------------------------------------------------------------------------------------- rules
+
+/** What is wrong with the settings as a whole. A field that is missing is looked at elsewhere. */
+function settingsProblems(asked: Asked): Problem[] {
+  const { url, method, payload, filter, granularity = GRANULARITY_DEFAULT } = asked;
+  const problems: Problem[] = [];
+  if (url !== undefined || payload) {
+    // What is missing is replaced by something that is right, so that only what was given is found wrong.
+    const stand = url ?? `https://partner.example/${PLACEHOLDER}`;
+    const template = { url: stand, method: method ?? 'POST', ...(payload ? { payload } : {}) };
+    problems.push(...checkTemplate(template).problems);
+  }
+  if (filter) {
+    problems.push(
+      ...checkFilter(filter, granularity).problems.map((problem) => ({ path: 'filter', ...problem })),
+    );
+  }
+  return problems;
+}
+
+function settingsWarnings({ url, method, payload, filter, granularity }: InterfaceSettings): Warning[] {
+  return [
+    ...checkTemplate({ url, method, payload }).warnings,
+    ...checkFilter(filter ?? '', granularity).warnings.map((warning) => ({ path: 'filter', ...warning })),
+  ];
+}
+
+function destinationWarning(detail: string): Warning {
+  return { path: 'url', message: `Nothing is called yet: ${detail}.` };
+}
+
+/** Of what passed the rules. */
+function settingsOf(
+  asked: Asked & Pick<InterfaceSettings, 'name' | 'url' | 'method'>,
+): InterfaceSettings & { readonly destination: string } {
+  const { name, url, method, payload, filter } = asked;
+  return {
+    name,
+    url,
+    method,
+    ...(payload ? { payload } : {}),
+    ...(filter?.trim() ? { filter } : {}),
+    granularity: asked.granularity ?? GRANULARITY_DEFAULT,
+    concurrency: asked.concurrency ?? CONCURRENCY_DEFAULT,
+    simulation: asked.simulation ?? false,
+    active: asked.active ?? true,
+    destination: destinationOf(url),
+  };
+}
+
+// -------------------------------------------------------------------------------------------------------------- calls
+
+function explainFilter(
+  { filter, granularity }: ExternalInterface,
+  details: string,
+): FilterExplanation | undefined {
+  if (filter === undefined) return undefined;
+  const orderDetailsData = cutToGranularity(parseLossless(details) as JsonObject, granularity) as JsonObject;
+  return compileFilter(filter).explain({ orderDetailsData });
+}
+
+function refused({ reason, detail }: DestinationCheck & { allowed: false }): Outcome {
+  return { delivered: false, reason, detail, durationMs: 0 };
+}
+
+function attemptPart(
+  outcome: Outcome,
+): Pick<Attempt, 'outcome' | 'durationMs' | 'reason' | 'detail' | 'answer'> {
+  const { durationMs, answer } = outcome;
+  const told: AttemptOutcome = outcome.delivered ? 'DELIVERED' : 'FAILED';
+  return {
+    outcome: told,
+    durationMs,
+    ...(answer && { answer }),
+    ...(outcome.delivered ? {} : { reason: outcome.reason, detail: outcome.detail }),
+  };
+}
+
+// ------------------------------------------------------------------------------------------------------------ answers
+
+function interfaceAnswer(subject: ExternalInterface): object {
+  return {
+    id: String(subject.id),
+    name: subject.name,
+    type: INTERFACE_TYPE,
+    url: subject.url,
+    method: subject.method,
+    ...(subject.payload !== undefined && { payload: subject.payload }),
+    ...(subject.filter !== undefined && { filter: subject.filter }),
+    granularity: subject.granularity,
+    concurrency: subject.concurrency,
+    simulation: subject.simulation,
+    active: subject.active,
+    destination: subject.destination,
+    createdAt: writeMoment(subject.createdAt),
+    updatedAt: writeMoment(subject.updatedAt),
+  };
+}
+
+function requestAnswer(request: CallRequest, userAgent: string): object {
+  const { method, url, body } = request;
+  return { method, url, headers: headersSent(request, userAgent), ...(body !== undefined && { body }) };
+}
+
+function callAnswer(call: LoggedAttempt): object {
+  const { answer } = call;
+  return {
+    id: String(call.id),
+    orderId: call.orderId,
+    ...(call.closingId !== undefined && { closingId: String(call.closingId) }),
+    attempt: call.attempt,
+    ...(call.executionId !== undefined && { executionId: String(call.executionId) }),
+    trigger: call.trigger,
+    startedAt: writeMoment(call.startedAt),
+    durationMs: call.durationMs,
+    outcome: call.outcome,
+    ...(call.reason !== undefined && { reason: call.reason }),
+    ...(call.detail !== undefined && { detail: call.detail }),
+    ...(answer && { status: answer.status }),
+    request: requestAnswer(call.request, call.userAgent),
+    ...(answer && { response: { headers: answer.headers, bodyStart: answer.bodyStart } }),
+    ...writeOptionalMoment('nextAttemptAt', call.nextAttemptAt),
+  };
+}

@@ -1,0 +1,362 @@
+/** Schedules, and the executions that they made. */
+import type { ServerResponse } from 'node:http';
+import { Type } from 'typebox';
+import {
+  EXECUTION_TRIGGERS,
+  type Execution,
+  LAUNCHES,
+  type Schedule,
+  type ScheduleSettings,
+} from '../model/entities.ts';
+import {
+  BATCH_SIZE_DEFAULT,
+  BATCH_SIZE_MAX,
+  FREQUENCY_MINUTES_DEFAULT,
+  FREQUENCY_MINUTES_MAX,
+} from '../model/limits.ts';
+import type { Problem } from '../model/problem.ts';
+import type { Store } from '../store/store.ts';
+import { waitForEnd } from './execution-wait.ts';
+import {
+  found,
+  ID,
+  idFromPath,
+  MOMENT,
+  momentProblems,
+  NAME,
+  PAGE_FIELDS,
+  pageAnswer,
+  pageRequest,
+  pageSchema,
+  readMoment,
+  writeMoment,
+  writeOptionalMoment,
+} from './pages.ts';
+import { NOTHING, type Route, route } from './route.ts';
+
+const TAG = 'Schedules';
+
+const LAUNCH = Type.Enum(LAUNCHES);
+const FREQUENCY = Type.Integer({
+  minimum: 0,
+  maximum: FREQUENCY_MINUTES_MAX,
+  default: FREQUENCY_MINUTES_DEFAULT,
+});
+const BATCH_SIZE = Type.Integer({ minimum: 1, maximum: BATCH_SIZE_MAX, default: BATCH_SIZE_DEFAULT });
+
+const SCHEDULE = Type.Object({
+  id: ID,
+  interfaceId: ID,
+  name: Type.String(),
+  launch: LAUNCH,
+  frequencyMinutes: Type.Optional(FREQUENCY),
+  start: Type.Optional(MOMENT),
+  end: Type.Optional(MOMENT),
+  batchSize: BATCH_SIZE,
+  lastRunAt: Type.Optional(MOMENT),
+  createdAt: MOMENT,
+  updatedAt: MOMENT,
+});
+
+const NEW_SCHEDULE = Type.Object({
+  name: NAME,
+  launch: LAUNCH,
+  frequencyMinutes: Type.Optional(FREQUENCY),
+  start: Type.Optional(MOMENT),
+  end: Type.Optional(MOMENT),
+  batchSize: Type.Optional(BATCH_SIZE),
+});
+
+const removable = <T extends typeof FREQUENCY | typeof MOMENT>(schema: T) =>
+  Type.Optional(Type.Union([schema, Type.Null()]));
+
+const SCHEDULE_CHANGES = Type.Object({
+  name: Type.Optional(NAME),
+  launch: Type.Optional(LAUNCH),
+  frequencyMinutes: removable(FREQUENCY),
+  start: removable(MOMENT),
+  end: removable(MOMENT),
+  batchSize: Type.Optional(BATCH_SIZE),
+});
+
+const EXECUTION = Type.Object({
+  id: ID,
+  interfaceId: ID,
+  scheduleId: Type.Optional(ID),
+  trigger: Type.Enum(EXECUTION_TRIGGERS),
+  startedAt: MOMENT,
+  endedAt: Type.Optional(MOMENT),
+  status: Type.Enum(['RUNNING', 'OK', 'WARNING', 'ERROR']),
+  looked: Type.Integer(),
+  filteredOut: Type.Integer(),
+  called: Type.Integer(),
+  delivered: Type.Integer(),
+  failed: Type.Integer(),
+  abandoned: Type.Integer(),
+  message: Type.Optional(Type.String()),
+});
+
+/** A schedule as it is asked for: null and absent both mean that there is none. */
+type Asked = {
+  readonly name?: string;
+  readonly launch?: ScheduleSettings['launch'];
+  readonly frequencyMinutes?: number | null;
+  readonly start?: string | null;
+  readonly end?: string | null;
+  readonly batchSize?: number;
+};
+
+export function scheduleRoutes(parts: { store: Store; clock: () => number; stopping: AbortSignal }): Route[] {
+  const { store, clock, stopping } = parts;
+  return [
+    route({
+      method: 'POST',
+      path: '/api/v1/institutions/:code/interfaces/:interfaceId/schedules',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'Create a schedule of an interface',
+      description:
+        `Of AUTOMATIC ones, \`frequencyMinutes\` is ${FREQUENCY_MINUTES_DEFAULT} unless given, and 0 means continuous: ` +
+        'orders are called as they close.',
+      body: NEW_SCHEDULE,
+      rules: ({ body }) => scheduleProblems(body),
+      answers: { 201: SCHEDULE },
+      async handle({ body, params, institution }) {
+        const interfaceId = idFromPath(params.interfaceId, 'interface');
+        const schedule = await store.createSchedule(institution.id, interfaceId, settingsOf(body), clock());
+        return scheduleAnswer(found(schedule, 'interface', params.interfaceId));
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/api/v1/institutions/:code/interfaces/:interfaceId/schedules',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'List the schedules of an interface',
+      query: Type.Object(PAGE_FIELDS),
+      answers: { 200: pageSchema(SCHEDULE) },
+      async handle({ query, params, institution }) {
+        const interfaceId = idFromPath(params.interfaceId, 'interface');
+        found(await store.interfaceById(institution.id, interfaceId), 'interface', params.interfaceId);
+        return pageAnswer(
+          await store.schedules(institution.id, interfaceId, pageRequest(query)),
+          scheduleAnswer,
+        );
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/api/v1/institutions/:code/schedules',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'List the schedules of all interfaces',
+      query: Type.Object(PAGE_FIELDS),
+      answers: { 200: pageSchema(SCHEDULE) },
+      async handle({ query, institution }) {
+        return pageAnswer(
+          await store.schedules(institution.id, undefined, pageRequest(query)),
+          scheduleAnswer,
+        );
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/api/v1/institutions/:code/schedules/:scheduleId',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'One schedule',
+      answers: { 200: SCHEDULE },
+      handle: async ({ params, institution }) =>
+        scheduleAnswer(await findSchedule(institution.id, params.scheduleId)),
+    }),
+    route({
+      method: 'PATCH',
+      path: '/api/v1/institutions/:code/schedules/:scheduleId',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'Change a schedule; what is not given stays, null removes',
+      description: 'A schedule that becomes MANUAL loses its frequency, start and end.',
+      body: SCHEDULE_CHANGES,
+      async rules({ body, params, institution }) {
+        return scheduleProblems(merged(await findSchedule(institution.id, params.scheduleId), body));
+      },
+      answers: { 200: SCHEDULE },
+      async handle({ body, params, institution }) {
+        const schedule = await findSchedule(institution.id, params.scheduleId);
+        const settings = settingsOf(merged(schedule, body));
+        const updated = await store.updateSchedule(institution.id, schedule.id, settings, clock());
+        return scheduleAnswer(found(updated, 'schedule', params.scheduleId));
+      },
+    }),
+    route({
+      method: 'DELETE',
+      path: '/api/v1/institutions/:code/schedules/:scheduleId',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'Delete a schedule; the queue of its interface stays',
+      answers: { 204: NOTHING },
+      async handle({ params, institution }) {
+        const wasThere = await store.deleteSchedule(
+          institution.id,
+          idFromPath(params.scheduleId, 'schedule'),
+        );
+        found(wasThere || undefined, 'schedule', params.scheduleId);
+      },
+    }),
+    route({
+      method: 'POST',
+      path: '/api/v1/institutions/:code/schedules/:scheduleId/run',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'Run a schedule now',
+      description: 'With `wait=true` the answer comes when the execution has ended, and is the execution.',
+      query: Type.Object({ wait: Type.Optional(Type.Boolean()) }),
+      answers: { 202: Type.Object({ executionId: ID }), 200: EXECUTION },
+      usualStatus: 202,
+      async handle({ params, query, institution, request, reply }) {
+        const scheduleId = idFromPath(params.scheduleId, 'schedule');
+        const requested = await store.requestRun(institution.id, scheduleId, clock());
+        const { id } = found(requested, 'schedule', params.scheduleId);
+        if (query.wait) {
+          // Nothing goes over the connection meanwhile, which is not idleness.
+          request.raw.socket.setTimeout(0);
+          const ended = await waitForEnd({
+            store,
+            institutionId: institution.id,
+            id,
+            until: [stopping, gone(reply.raw)],
+          });
+          if (ended) {
+            reply.code(200);
+            return executionAnswer(ended);
+          }
+        }
+        return { executionId: String(id) };
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/api/v1/institutions/:code/schedules/:scheduleId/executions',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'List the executions of a schedule, newest first',
+      query: Type.Object(PAGE_FIELDS),
+      answers: { 200: pageSchema(EXECUTION) },
+      async handle({ params, query, institution }) {
+        const { id } = await findSchedule(institution.id, params.scheduleId);
+        return pageAnswer(await store.executions(institution.id, id, pageRequest(query)), executionAnswer);
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/api/v1/institutions/:code/executions/:executionId',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'One execution',
+      answers: { 200: EXECUTION },
+      async handle({ params, institution }) {
+        const id = idFromPath(params.executionId, 'execution');
+        const execution = await store.executionById(institution.id, id);
+        return executionAnswer(found(execution, 'execution', params.executionId));
+      },
+    }),
+  ];
+
+  async function findSchedule(institutionId: number, text: string): Promise<Schedule> {
+    return found(await store.scheduleById(institutionId, idFromPath(text, 'schedule')), 'schedule', text);
+  }
+}
+
+/** Aborted when the client has gone away. */
+function gone(response: ServerResponse): AbortSignal {
+  const controller = new AbortController();
+  response.once('close', () => controller.abort());
+  return controller.signal;
+}
+
+/** What a schedule would be after a change. Becoming MANUAL drops what MANUAL cannot have, unless the change asks for it. */
+function merged(
+  schedule: ScheduleSettings,
+  changes: Asked,
+): Asked & Pick<ScheduleSettings, 'name' | 'launch'> {
+  const isBecomingManual = changes.launch === 'MANUAL' && schedule.launch !== 'MANUAL';
+  const { name, launch, batchSize, frequencyMinutes, start, end } = schedule;
+  const kept = isBecomingManual
+    ? {}
+    : {
+        frequencyMinutes: frequencyMinutes ?? null,
+        start: start === undefined ? null : writeMoment(start),
+        end: end === undefined ? null : writeMoment(end),
+      };
+  return { name, launch, batchSize, ...kept, ...changes };
+}
+
+function scheduleProblems(asked: Asked): Problem[] {
+  const { launch, frequencyMinutes, start, end } = asked;
+  if (launch === 'MANUAL') {
+    return Object.entries({ frequencyMinutes, start, end })
+      .filter(([, value]) => value !== undefined && value !== null)
+      .map(([path]) => ({
+        path,
+        code: 'automatic_only',
+        message: `${path} is for AUTOMATIC schedules: leave it out, or make the launch AUTOMATIC.`,
+      }));
+  }
+  const problems = momentProblems({ start, end });
+  if (problems.length === 0 && start && end && (readMoment(end) as number) <= (readMoment(start) as number)) {
+    problems.push({ path: 'end', code: 'end_not_after_start', message: 'end must be later than start.' });
+  }
+  return problems;
+}
+
+/** Of what passed the rules. */
+function settingsOf(asked: Asked & Pick<ScheduleSettings, 'name' | 'launch'>): ScheduleSettings {
+  const { name, launch, batchSize = BATCH_SIZE_DEFAULT } = asked;
+  if (launch === 'MANUAL') return { name, launch, batchSize };
+  const start = asked.start ? readMoment(asked.start) : undefined;
+  const end = asked.end ? readMoment(asked.end) : undefined;
+  return {
+    name,
+    launch,
+    batchSize,
+    frequencyMinutes: asked.frequencyMinutes ?? FREQUENCY_MINUTES_DEFAULT,
+    ...(start !== undefined && { start }),
+    ...(end !== undefined && { end }),
+  };
+}
+
+function scheduleAnswer(schedule: Schedule): object {
+  const { id, interfaceId, name, launch, frequencyMinutes, batchSize } = schedule;
+  return {
+    id: String(id),
+    interfaceId: String(interfaceId),
+    name,
+    launch,
+    ...(frequencyMinutes !== undefined && { frequencyMinutes }),
+    ...writeOptionalMoment('start', schedule.start),
+    ...writeOptionalMoment('end', schedule.end),
+    batchSize,
+    ...writeOptionalMoment('lastRunAt', schedule.lastRunAt),
+    createdAt: writeMoment(schedule.createdAt),
+    updatedAt: writeMoment(schedule.updatedAt),
+  };
+}
+
+function executionAnswer(execution: Execution): object {
+  return {
+    id: String(execution.id),
+    interfaceId: String(execution.interfaceId),
+    ...(execution.scheduleId !== undefined && { scheduleId: String(execution.scheduleId) }),
+    trigger: execution.trigger,
+    startedAt: writeMoment(execution.startedAt),
+    ...writeOptionalMoment('endedAt', execution.endedAt),
+    status: execution.status,
+    looked: execution.looked,
+    filteredOut: execution.filteredOut,
+    called: execution.called,
+    delivered: execution.delivered,
+    failed: execution.failed,
+    abandoned: execution.abandoned,
+    ...(execution.message !== undefined && { message: execution.message }),
+  };
+}

@@ -1,0 +1,290 @@
+/**
+ * The HTTP edge: the route table, and around it what all requests share: ids, logging, problems, security headers.
+ *
+ * Nothing happens at import, and nothing listens until the caller says so: tests call `inject`. Times, store, log and
+ * secrets are handed in.
+ */
+
+import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Logger } from 'pino';
+import type { Caller } from '../engine/caller.ts';
+import type { Resolve } from '../engine/destination.ts';
+import { AppError, notFound } from '../model/app-error.ts';
+import type { Institution } from '../model/entities.ts';
+import type { Store } from '../store/store.ts';
+import { ExpiringCache } from './expiring-cache.ts';
+import { OPENAPI_VERSION, openApiSchema, PROBLEM_SCHEMA, SECURITY_SCHEMES } from './openapi.ts';
+import { PartnerTokens } from './partner-token.ts';
+import { bearer, Principals } from './principal.ts';
+import { PROBLEM_TYPE, problemAnswer, unreadableRequestAnswer } from './problem.ts';
+import { RateLimit } from './rate-limit.ts';
+import {
+  addBodyParsers,
+  addRoute,
+  BODY_BYTES_MAX,
+  BODY_TYPES,
+  type BodyKind,
+  bodyKind,
+  type Gate,
+  type Route,
+} from './route.ts';
+import { apiKeyRoutes } from './routes-api-keys.ts';
+import { filterRoutes } from './routes-filters.ts';
+import { institutionRoutes } from './routes-institutions.ts';
+import { interfaceRoutes } from './routes-interfaces.ts';
+import { openingRoutes } from './routes-openings.ts';
+import { orderRoutes } from './routes-orders.ts';
+import { partnerRoutes } from './routes-partners.ts';
+import { scheduleRoutes } from './routes-schedules.ts';
+import { type Readiness, systemRoutes } from './routes-system.ts';
+import { type SetupLink, setupRoutes } from './setup.ts';
+import type { Vault } from './vault.ts';
+import { webServiceRoutes } from './web-service.ts';
+
+export type ServerParts = {
+  readonly store: Store;
+  readonly caller: Pick<Caller, 'call'>;
+  /** Milliseconds since 1970. */
+  readonly clock: () => number;
+  readonly log: Logger | false;
+  readonly version: string;
+  readonly vault: Vault;
+  /** While there is no administrator. */
+  readonly setup?: SetupLink | undefined;
+  readonly limits: { readonly webServiceCallsPerMinute: number };
+  /** In the text format of Prometheus. */
+  readonly metrics: () => Promise<string>;
+  readonly engineReadiness?: (() => Readiness | Promise<Readiness>) | undefined;
+  /** An administrator's API key that is in no database. */
+  readonly adminKey?: string | undefined;
+  /** For tests. */
+  readonly resolve?: Resolve | undefined;
+};
+
+/** A connection on which nothing moves for so long is closed. */
+const IDLE_CONNECTION_MS = 120_000;
+const HEADERS_MS_MAX = 30_000;
+/** Of an id in a path: longer ones name nothing. */
+const PARAMETER_CHARACTERS_MAX = 256;
+/** Institutions do not change, but may come to be. */
+const INSTITUTION_LIFETIME_MS = 60_000;
+const INSTITUTIONS_CACHED_MAX = 10_000;
+
+export async function createServer(parts: ServerParts): Promise<FastifyInstance> {
+  const { log } = parts;
+  const nextRequestId = requestIds();
+  const app = Fastify({
+    // One line per request, written below. Fastify's own would cost a child logger for each.
+    logger: false,
+    exposeHeadRoutes: true,
+    genReqId: (request) => {
+      const given = request.headers['x-request-id'];
+      return typeof given === 'string' && REQUEST_ID.test(given) ? given : nextRequestId();
+    },
+    bodyLimit: BODY_BYTES_MAX,
+    connectionTimeout: IDLE_CONNECTION_MS,
+    http: { headersTimeout: HEADERS_MS_MAX },
+    routerOptions: { maxParamLength: PARAMETER_CHARACTERS_MAX },
+    // Requests that come while the server closes are served as long as the connection lives.
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    frameworkErrors: (error, request, reply) => sendProblem(error, request, reply),
+    clientErrorHandler(error, socket) {
+      answerUnreadable(error as Error & { code?: string }, socket as Socket, nextRequestId());
+    },
+  });
+  const stopping = new AbortController();
+  app.addHook('preClose', async () => stopping.abort());
+
+  // The schemas are for the document; the rows check what comes in, and what goes out is written as it is.
+  app.setValidatorCompiler(() => () => true);
+  app.setSerializerCompiler(() => (value) => JSON.stringify(value));
+  app.decorateRequest('principal', undefined);
+  app.decorateRequest('institution', undefined);
+  app.decorateRequest('failure', undefined);
+
+  app.setErrorHandler(sendProblem);
+  app.setNotFoundHandler((request, reply) =>
+    sendProblem(notFound(`${request.method} ${pathOf(request)}`), request, reply),
+  );
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id);
+    reply.header('x-content-type-options', 'nosniff');
+    done();
+  });
+  if (log) app.addHook('onResponse', (request, reply, done) => logRequest(log, request, reply, done));
+
+  await app.register(swagger, {
+    openapi: {
+      openapi: OPENAPI_VERSION,
+      info: {
+        title: 'Orderhook',
+        version: parts.version,
+        description:
+          'Calls a URL of a partner each time an order is closed. Order ids are strings of digits here, and JSON integers in the ' +
+          'web service. Times are ISO 8601 in UTC. Errors are RFC 9457 problems.',
+      },
+      components: { securitySchemes: SECURITY_SCHEMES },
+    },
+    // Under their own names rather than numbers.
+    refResolver: { buildLocalReference: (json) => String(json.$id) },
+  });
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    staticCSP:
+      "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+  });
+  app.addSchema(PROBLEM_SCHEMA);
+  app.get('/openapi.json', { schema: { hide: true } as object }, async () => app.swagger());
+
+  const { routes, gate } = routeTable(parts, stopping.signal);
+  for (const kind of Object.keys(BODY_TYPES) as BodyKind[]) {
+    await app.register(async (scope) => {
+      addBodyParsers(scope, kind);
+      for (const row of routes) if (bodyKind(row) === kind) addRoute(scope, row, gate, openApiSchema(row));
+    });
+  }
+  return app;
+}
+
+/** All routes there are, and who is let through to them. */
+export function routeTable(
+  parts: Omit<ServerParts, 'log'>,
+  stopping: AbortSignal,
+): { readonly routes: readonly Route[]; readonly gate: Gate } {
+  const { store, clock, vault, setup, limits } = parts;
+  const findInstitution = institutionFinder(store, clock);
+  const principals = new Principals(parts);
+  const tokens = new PartnerTokens({ store, findInstitution, vault, clock });
+  const webServiceLimit = new RateLimit({ callsPerMinute: limits.webServiceCallsPerMinute, clock });
+  const userAgent = `Orderhook/${parts.version}`;
+  const routes = [
+    ...institutionRoutes(parts),
+    ...orderRoutes(parts),
+    ...interfaceRoutes({ ...parts, resolve: parts.resolve, userAgent }),
+    ...scheduleRoutes({ store, clock, stopping }),
+    ...openingRoutes(parts),
+    ...partnerRoutes(parts),
+    ...apiKeyRoutes({ store, clock, principals, findInstitution }),
+    ...filterRoutes(),
+    ...webServiceRoutes({ store, tokens }),
+    ...systemRoutes({ ...parts, engineReadiness: parts.engineReadiness ?? (() => ({ ready: true })) }),
+    ...(setup ? setupRoutes({ store, clock, setup }) : []),
+  ];
+  const gate: Gate = {
+    findPrincipal: ({ headers }) => principals.find(headers),
+    findInstitution,
+    async admitPartner({ headers: { authorization } }) {
+      const token = authorization === undefined ? undefined : bearer(authorization);
+      if (token === undefined)
+        throw new AppError('unauthenticated', 'Send a token: `Authorization: Bearer <JWT>`.');
+      const { partner, institution } = await tokens.verify(token);
+      const retryAfterSeconds = webServiceLimit.take(partner.id);
+      if (retryAfterSeconds !== undefined) {
+        const message = `A partner may call ${limits.webServiceCallsPerMinute} times a minute.`;
+        throw new AppError('too_many_requests', message, { retryAfterSeconds });
+      }
+      return institution;
+    },
+  };
+  return { routes, gate };
+}
+
+function institutionFinder(
+  store: Pick<Store, 'institutionByCode'>,
+  clock: () => number,
+): (code: string) => Promise<Institution | undefined> {
+  const known = new ExpiringCache<string, Institution>({
+    lifetimeMs: INSTITUTION_LIFETIME_MS,
+    entriesMax: INSTITUTIONS_CACHED_MAX,
+    clock,
+  });
+  return async (code) => {
+    const cached = known.get(code);
+    if (cached) return cached;
+    const institution = await store.institutionByCode(code);
+    if (institution) known.set(code, institution);
+    return institution;
+  };
+}
+
+// ----------------------------------------------------------------------------------------------------------- requests
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What the handling threw, for the log. */
+    failure: unknown;
+  }
+}
+
+/** What a client may choose as the id of its request: it goes into the log and back. */
+const REQUEST_ID = /^[\w.:@/+=-]{1,64}$/;
+
+/** Unique without a draw of randomness for each. */
+function requestIds(): () => string {
+  const prefix = randomBytes(6).toString('base64url');
+  let count = 0;
+  return () => `${prefix}-${(++count).toString(36)}`;
+}
+
+/** Without the query, which may hold a token. */
+function pathOf(request: FastifyRequest): string {
+  return request.url.split('?', 1)[0] as string;
+}
+
+function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  request.failure = error;
+  const { row } = request.routeOptions.config;
+  const { status, headers, body } = problemAnswer(error, {
+    requestId: request.id,
+    bodyBytesMax: request.routeOptions.bodyLimit,
+    bodyTypes: row ? BODY_TYPES[bodyKind(row)] : [],
+    statusOf: row?.statusOf,
+  });
+  // As bytes: to a text of this type Fastify would add a charset, which JSON does not have.
+  reply
+    .code(status)
+    .headers(headers)
+    .type(PROBLEM_TYPE)
+    .send(Buffer.from(JSON.stringify(body)));
+}
+
+function answerUnreadable(error: Error & { code?: string }, socket: Socket, requestId: string): void {
+  // Nobody is there to read an answer.
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+  const status =
+    error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400;
+  socket.end(unreadableRequestAnswer(status, requestId));
+}
+
+/** One line per request: our faults as errors with their causes, the client's at info, all others only when asked for. */
+function logRequest(log: Logger, request: FastifyRequest, reply: FastifyReply, done: () => void): void {
+  const level = reply.statusCode >= 500 ? 'error' : reply.statusCode >= 400 ? 'info' : 'debug';
+  if (log.isLevelEnabled(level)) {
+    const { failure } = request;
+    log[level](
+      {
+        requestId: request.id,
+        method: request.method,
+        route: request.routeOptions.url,
+        path: pathOf(request),
+        status: reply.statusCode,
+        durationMs: Math.round(reply.elapsedTime * 1000) / 1000,
+        ...(request.principal && { principal: request.principal.name }),
+        ...(request.institution && { institution: request.institution.code }),
+        ...(failure !== undefined &&
+          (level === 'error' ? { err: failure } : { because: messageOf(failure) })),
+      },
+      'request',
+    );
+  }
+  done();
+}
+
+function messageOf(failure: unknown): string {
+  return failure instanceof Error ? failure.message : String(failure);
+}

@@ -1,0 +1,63 @@
+/** Metrics in the text format of Prometheus. Labels never name an order, and an institution's names stay out. */
+import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+import type { Execution } from '../model/entities.ts';
+
+export type EngineMetrics = {
+  executionEnded(end: { readonly record: Execution }): void;
+  text(): Promise<string>;
+};
+
+/** Of the engine; the process's own are with `createProcessMetrics`. */
+export function createEngineMetrics(): EngineMetrics {
+  const registers = [new Registry()];
+  const executions = new Counter({
+    name: 'orderhook_executions_total',
+    help: 'Executions that ended, by status.',
+    labelNames: ['status'],
+    registers,
+  });
+  const deliveries = new Counter({
+    name: 'orderhook_calls_total',
+    help: 'Calls, by what they came to; an abandoned call is counted as failed too.',
+    labelNames: ['outcome'],
+    registers,
+  });
+  const looked = new Counter({
+    name: 'orderhook_closings_looked_at_total',
+    help: 'Closings and owed orders that executions took from the queue.',
+    registers,
+  });
+  const filteredOut = new Counter({
+    name: 'orderhook_closings_filtered_out_total',
+    help: 'Closings that a filter did not let pass.',
+    registers,
+  });
+  const duration = new Histogram({
+    name: 'orderhook_execution_duration_seconds',
+    help: 'From the start of an execution to its end.',
+    buckets: [0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120, 600],
+    registers,
+  });
+  return {
+    executionEnded({ record }) {
+      executions.inc({ status: record.status });
+      deliveries.inc({ outcome: 'delivered' }, record.delivered);
+      deliveries.inc({ outcome: 'failed' }, record.failed);
+      deliveries.inc({ outcome: 'abandoned' }, record.abandoned);
+      looked.inc(record.looked);
+      filteredOut.inc(record.filteredOut);
+      duration.observe(((record.endedAt ?? record.startedAt) - record.startedAt) / 1_000);
+    },
+    text: () => (registers[0] as Registry).metrics(),
+  };
+}
+
+/** Memory, processor time and the event loop of this process. */
+export function createProcessMetrics(): { text(): Promise<string>; stop(): void } {
+  const register = new Registry();
+  collectDefaultMetrics({ register });
+  return {
+    text: () => register.metrics(),
+    stop: () => register.clear(),
+  };
+}

@@ -1,0 +1,215 @@
+/**
+ * Every setting, in one table. Each is an environment variable and a flag of the same name (`ORDERHOOK_ADMIN_KEY`,
+ * `--admin-key`); a flag wins. Nothing else reads the environment.
+ */
+
+import { StartError } from './model/app-error.ts';
+import { ANSWER_BYTES_MAX } from './model/limits.ts';
+import { LOG_LEVELS, type LogLevel } from './observe/log.ts';
+
+type Setting<T> = {
+  readonly env: `ORDERHOOK_${string}`;
+  readonly default: T;
+  readonly about: string;
+  readonly secret?: true;
+  /** What the text means; throws Error with what is expected. */
+  readonly parse: (text: string) => T;
+};
+
+const text = (value: string) => value;
+
+function integer(min: number, max: number) {
+  return (value: string): number => {
+    const number = Number(value);
+    if (/^\d+$/.test(value) && number >= min && number <= max) return number;
+    throw new Error(`must be a whole number from ${min} to ${max}`);
+  };
+}
+
+function oneOf<T extends string>(choices: readonly T[]) {
+  return (value: string): T => {
+    if (choices.includes(value as T)) return value as T;
+    throw new Error(`must be one of ${choices.join(', ')}`);
+  };
+}
+
+function url(schemes: readonly string[]) {
+  return (value: string): string => {
+    const parsed = URL.parse(value);
+    if (parsed && schemes.includes(parsed.protocol)) return value;
+    throw new Error(`must be a URL that begins with ${schemes.map((scheme) => `${scheme}//`).join(' or ')}`);
+  };
+}
+
+const MS_PER_MINUTE = 60_000;
+
+function define<T>(setting: Setting<T>): Setting<T> {
+  return setting;
+}
+
+export const SETTINGS = {
+  host: define({ env: 'ORDERHOOK_HOST', default: '127.0.0.1', about: 'Address to listen on.', parse: text }),
+  port: define({
+    env: 'ORDERHOOK_PORT',
+    default: 8080,
+    about: 'Port to listen on; 0 takes any free one.',
+    parse: integer(0, 65_535),
+  }),
+  dataFolder: define({
+    env: 'ORDERHOOK_DATA',
+    default: './orderhook-data',
+    about: 'Folder of the embedded database and of the key that secrets are sealed with.',
+    parse: text,
+  }),
+  databaseUrl: define({
+    env: 'ORDERHOOK_DATABASE_URL',
+    default: '',
+    about: 'Empty: SQLite in the data folder. `postgres://…`: PostgreSQL.',
+    secret: true,
+    parse: url(['postgres:', 'postgresql:']),
+  }),
+  adminKey: define({
+    env: 'ORDERHOOK_ADMIN_KEY',
+    default: '',
+    about:
+      "An administrator's API key. Empty: the first start prints a link to create the first administrator.",
+    secret: true,
+    parse: text,
+  }),
+  encryptionKey: define({
+    env: 'ORDERHOOK_ENCRYPTION_KEY',
+    default: '',
+    about: "32 bytes in hexadecimal that seal partners' secrets. Empty: made once, kept in the data folder.",
+    secret: true,
+    parse: (value: string) => {
+      if (/^[0-9a-f]{64}$/i.test(value)) return value;
+      throw new Error('must be 64 hexadecimal digits');
+    },
+  }),
+  egressProxy: define({
+    env: 'ORDERHOOK_EGRESS_PROXY',
+    default: '',
+    about: 'Proxy that all calls go through, `http://host:port`.',
+    parse: url(['http:']),
+  }),
+  extraCaFile: define({
+    env: 'ORDERHOOK_EXTRA_CA_FILE',
+    default: '',
+    about: 'PEM file with certificates of authorities that callees may have, beside the usual ones.',
+    parse: text,
+  }),
+  logLevel: define<LogLevel>({
+    env: 'ORDERHOOK_LOG_LEVEL',
+    default: 'info',
+    about: `How much is logged to standard error: ${LOG_LEVELS.join(', ')}.`,
+    parse: oneOf(LOG_LEVELS),
+  }),
+  connectTimeoutMs: define({
+    env: 'ORDERHOOK_CONNECT_TIMEOUT_MS',
+    default: 5_000,
+    about: 'Of one attempt: until the callee accepts the connection.',
+    parse: integer(1, 10 * MS_PER_MINUTE),
+  }),
+  responseTimeoutMs: define({
+    env: 'ORDERHOOK_RESPONSE_TIMEOUT_MS',
+    default: 15_000,
+    about: 'Of one attempt: until the first byte of the answer.',
+    parse: integer(1, 10 * MS_PER_MINUTE),
+  }),
+  exchangeTimeoutMs: define({
+    env: 'ORDERHOOK_EXCHANGE_TIMEOUT_MS',
+    default: 30_000,
+    about: 'Of one attempt: until the answer is complete.',
+    parse: integer(1, 10 * MS_PER_MINUTE),
+  }),
+  answerBytesMax: define({
+    env: 'ORDERHOOK_ANSWER_BYTES_MAX',
+    default: ANSWER_BYTES_MAX,
+    about:
+      "Bytes of an answer's body that are read, counted after decompression; then the connection is dropped.",
+    parse: integer(1_024, 16 * 1024 * 1024),
+  }),
+  webServiceCallsPerMinute: define({
+    env: 'ORDERHOOK_WEB_SERVICE_CALLS_PER_MINUTE',
+    default: 3_000,
+    about: 'getOrderDetails calls that one partner may make in a minute.',
+    parse: integer(1, 1_000_000),
+  }),
+  stopGraceMs: define({
+    env: 'ORDERHOOK_STOP_GRACE_MS',
+    default: 30_000,
+    about: 'How long a stop waits for running calls.',
+    parse: integer(0, 10 * MS_PER_MINUTE),
+  }),
+  url: define({
+    env: 'ORDERHOOK_URL',
+    default: '',
+    about: 'For commands that talk to a running service: its address. Empty: host and port from above.',
+    parse: url(['http:', 'https:']),
+  }),
+  key: define({
+    env: 'ORDERHOOK_KEY',
+    default: '',
+    about:
+      'For commands that talk to a running service: the API key. Empty: the administrator key from above.',
+    secret: true,
+    parse: text,
+  }),
+} as const;
+
+export type SettingName = keyof typeof SETTINGS;
+export type Settings = { readonly [K in SettingName]: ReturnType<(typeof SETTINGS)[K]['parse']> };
+
+/** `ORDERHOOK_ADMIN_KEY` is `--admin-key`. */
+export function flagOf(name: SettingName): string {
+  return `--${SETTINGS[name].env.slice('ORDERHOOK_'.length).toLowerCase().replaceAll('_', '-')}`;
+}
+
+/**
+ * @param flags texts by setting name
+ * @throws StartError that lists every unknown variable and every value that does not parse
+ */
+export function readSettings(
+  environment: Readonly<Record<string, string | undefined>>,
+  flags: Partial<Record<SettingName, string>> = {},
+): Settings {
+  const troubles: string[] = [];
+  const known = new Set<string>(Object.values(SETTINGS).map(({ env }) => env));
+  for (const name of Object.keys(environment)) {
+    if (name.startsWith('ORDERHOOK_') && !known.has(name)) {
+      troubles.push(`${name} is not a setting; \`orderhook config\` lists them all.`);
+    }
+  }
+  const settings = Object.fromEntries(
+    Object.entries(SETTINGS).map(([name, setting]) => {
+      const flag = flags[name as SettingName];
+      const given = flag ?? environment[setting.env] ?? '';
+      if (given === '') return [name, setting.default];
+      try {
+        return [name, setting.parse(given)];
+      } catch (error) {
+        const shown = 'secret' in setting ? 'the value given' : `"${given}"`;
+        const source = flag === undefined ? setting.env : flagOf(name as SettingName);
+        troubles.push(`${source} ${(error as Error).message}, not ${shown}.`);
+        return [name, setting.default];
+      }
+    }),
+  );
+  if (troubles.length > 0) throw new StartError(troubles.join('\n'));
+  return settings as Settings;
+}
+
+/** From the process. */
+export function processSettings(flags?: Partial<Record<SettingName, string>>): Settings {
+  return readSettings(process.env, flags);
+}
+
+/** `NAME=value` lines with what is in force, secrets masked. */
+export function printSettings(settings: Settings): string {
+  const lines = Object.entries(SETTINGS).map(([name, setting]) => {
+    const value = String(settings[name as SettingName]);
+    const shown = 'secret' in setting && value !== '' ? '********' : value;
+    return `# ${setting.about}\n${setting.env}=${shown}\n`;
+  });
+  return lines.join('\n');
+}

@@ -1,0 +1,846 @@
+/** What every store must do. `storeContract` is called by one test file per database. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { AppError } from '../src/model/app-error.ts';
+import type { Attempt, LoggedAttempt } from '../src/model/delivery.ts';
+import type { Execution, ExternalInterface, Institution, InterfaceSettings } from '../src/model/entities.ts';
+import { readOrderDetails } from '../src/model/order.ts';
+import type {
+  Change,
+  EngineInterface,
+  Position,
+  Progress,
+  RequestedResend,
+  Store,
+} from '../src/store/store.ts';
+
+export type OpenStore = () => Promise<{ store: Store; close(): Promise<void> }>;
+
+const NOW = Date.UTC(2026, 0, 5, 9);
+const LARGE_ID = '9223372036854775807';
+const NODE = 'node-1';
+const LEASE_MS = 60_000;
+
+export const INTERFACE: InterfaceSettings & { destination: string } = {
+  name: 'CRM',
+  url: 'https://crm.example/${orderId}',
+  method: 'GET',
+  granularity: 'TICKETS',
+  concurrency: 8,
+  simulation: false,
+  active: true,
+  destination: 'crm.example:443',
+};
+
+export function orderText(orderId: string | number, orderState = 'CLOSED', more = ''): string {
+  return `{"orderId":${orderId},"orderState":"${orderState}"${more}}`;
+}
+
+function isCode(code: string) {
+  return (error: unknown) => error instanceof AppError && error.code === code;
+}
+
+export function storeContract(name: string, open: OpenStore): void {
+  describe(name, () => {
+    let store: Store;
+    let close: () => Promise<void>;
+    let venue: Institution;
+    let changes: Change[];
+
+    beforeEach(async () => {
+      ({ store, close } = await open());
+      venue = await store.createInstitution({
+        code: 'VENUE',
+        name: 'Venue',
+        timeZone: 'UTC',
+        createdAt: NOW,
+      });
+      changes = [];
+      store.subscribe((change) => changes.push(change));
+    });
+    afterEach(() => close());
+
+    async function put(...texts: string[]) {
+      const puts = texts.map((text) => ({ ...readOrderDetails(text), institutionId: venue.id }));
+      return store.putOrders(puts, NOW);
+    }
+    async function createInterface(more: Partial<typeof INTERFACE> = {}): Promise<ExternalInterface> {
+      return store.createInterface(venue.id, { ...INTERFACE, ...more }, NOW);
+    }
+    async function cursorOf(one: ExternalInterface): Promise<Position> {
+      return (await store.engineInterface(venue.id, one.id))?.cursor as Position;
+    }
+    async function waiting(one: ExternalInterface) {
+      return store.waiting(venue.id, await cursorOf(one), { limit: 100, withDetails: false });
+    }
+    function progress(
+      one: ExternalInterface,
+      more: Partial<Omit<Progress, 'fence'>> = {},
+    ): Omit<Progress, 'fence'> {
+      return {
+        institutionId: venue.id,
+        interfaceId: one.id,
+        settled: [],
+        owed: [],
+        resent: [],
+        abandoned: [],
+        attempts: [],
+        executions: [],
+        ...more,
+      };
+    }
+    /** Commits as the node that holds all interfaces. */
+    async function commit(...all: Omit<Progress, 'fence'>[]): Promise<void> {
+      const { held } = await store.holdLeases(NODE, LEASE_MS);
+      const fenceOf = (id: number) => held.find(({ interfaceId }) => interfaceId === id)?.fence ?? 0;
+      const lost = await store.commitProgress(
+        all.map((one) => ({ ...one, fence: fenceOf(one.interfaceId) })),
+        NODE,
+      );
+      assert.deepEqual(lost, []);
+    }
+    async function templateOf(one: ExternalInterface): Promise<number> {
+      const { method, url } = one;
+      return store.callTemplateId(venue.id, one.id, { method, url, userAgent: 'Orderhook/0' });
+    }
+    function attempt(orderId: string, more: Partial<Attempt> = {}): Attempt {
+      return {
+        orderId,
+        closingId: 1,
+        attempt: 1,
+        trigger: 'AUTOMATIC',
+        startedAt: NOW,
+        durationMs: 12,
+        outcome: 'DELIVERED',
+        answer: { status: 200, headers: { 'x-a': '1' }, bodyStart: 'ok' },
+        ...more,
+      };
+    }
+    function execution(one: ExternalInterface, id: number, more: Partial<Execution> = {}): Execution {
+      return {
+        id,
+        institutionId: venue.id,
+        interfaceId: one.id,
+        trigger: 'AUTOMATIC',
+        startedAt: NOW,
+        status: 'RUNNING',
+        looked: 0,
+        filteredOut: 0,
+        called: 0,
+        delivered: 0,
+        failed: 0,
+        abandoned: 0,
+        ...more,
+      };
+    }
+
+    describe('institutions', () => {
+      test('an institution is found by its code and its id, and a code is given once', async () => {
+        assert.deepEqual(await store.institutionByCode('VENUE'), venue);
+        assert.deepEqual(await store.institutionById(venue.id), venue);
+        assert.equal(await store.institutionByCode('OTHER'), undefined);
+        const again = { code: 'VENUE', name: 'x', timeZone: 'UTC', createdAt: NOW };
+        await assert.rejects(store.createInstitution(again), isCode('conflict'));
+      });
+
+      test('a list is given in pages, each from where the one before ended', async () => {
+        for (const code of ['B', 'C', 'D']) {
+          await store.createInstitution({ code, name: code, timeZone: 'UTC', createdAt: NOW });
+        }
+        const first = await store.institutions({ limit: 2 });
+        assert.deepEqual(
+          first.items.map(({ code }) => code),
+          ['VENUE', 'B'],
+        );
+        const second = await store.institutions({ limit: 2, cursor: first.next as string });
+        assert.deepEqual(
+          second.items.map(({ code }) => code),
+          ['C', 'D'],
+        );
+        assert.equal(second.next, undefined);
+        await assert.rejects(store.institutions({ limit: 2, cursor: 'x' }), isCode('invalid_value'));
+      });
+    });
+
+    describe('orders', () => {
+      test('details are kept as they were given, ids above 2^53 too', async () => {
+        const text = orderText(LARGE_ID, 'CLOSED', ', "amount": 1.50');
+        await put(text);
+        const order = await store.order(venue.id, LARGE_ID);
+        assert.equal(order?.details, text);
+        assert.equal(order?.orderId, LARGE_ID);
+      });
+
+      test('an order that closes records one closing; closing it again records none; a re-opened one records another', async () => {
+        const [opened] = await put(orderText(1, 'OPEN'));
+        assert.equal(opened?.closing, undefined);
+        const [closed] = await put(orderText(1));
+        assert.equal(closed?.closing?.orderId, '1');
+        const [again] = await put(orderText(1));
+        assert.equal(again?.closing, undefined);
+        await put(orderText(1, 'OPEN'));
+        const [reclosed] = await put(orderText(1));
+        assert.ok((reclosed?.closing?.closingId ?? 0) > (closed?.closing?.closingId ?? 0));
+        const closings = await store.closingsOf(venue.id, '1', 10);
+        assert.deepEqual(
+          closings.map(({ closingId }) => closingId),
+          [reclosed?.closing?.closingId, closed?.closing?.closingId],
+        );
+      });
+
+      test('the same order twice in one commit closes once', async () => {
+        const stored = await put(orderText(5), orderText(5), orderText(6));
+        assert.deepEqual(
+          stored.map(({ closing }) => closing !== undefined),
+          [true, false, true],
+        );
+      });
+
+      test('close sets the state and says when it was closed already', async () => {
+        await put(orderText(LARGE_ID, 'OPEN', ',"n":12345678901234567890'));
+        const first = await store.closeOrder(venue.id, LARGE_ID, NOW + 1);
+        assert.equal(first?.alreadyClosed, false);
+        const order = await store.order(venue.id, LARGE_ID);
+        assert.equal(order?.orderState, 'CLOSED');
+        assert.equal(
+          order?.details,
+          `{"orderId":${LARGE_ID},"orderState":"CLOSED","n":12345678901234567890}`,
+        );
+        const second = await store.closeOrder(venue.id, LARGE_ID, NOW + 2);
+        assert.deepEqual(second, { closing: first?.closing, alreadyClosed: true });
+        assert.equal(await store.closeOrder(venue.id, '77', NOW), undefined);
+      });
+
+      test('orders are listed by id, greatest first, by state, by id, and in pages', async () => {
+        await put(orderText(1), orderText(3, 'OPEN'), orderText(LARGE_ID), orderText(2));
+        const ids = async (query: Parameters<Store['orders']>[1]) =>
+          (await store.orders(venue.id, query)).items.map(({ orderId }) => orderId);
+        assert.deepEqual(await ids({ limit: 9 }), [LARGE_ID, '3', '2', '1']);
+        assert.deepEqual(await ids({ limit: 9, state: 'OPEN' }), ['3']);
+        assert.deepEqual(await ids({ limit: 9, orderId: '2' }), ['2']);
+        assert.deepEqual(await ids({ limit: 9, orderId: '2', state: 'OPEN' }), []);
+        const first = await store.orders(venue.id, { limit: 1, state: 'CLOSED' });
+        assert.deepEqual(first.next, LARGE_ID);
+        assert.deepEqual(await ids({ limit: 1, state: 'CLOSED', cursor: first.next as string }), ['2']);
+        assert.deepEqual(await ids({ limit: 2, cursor: '3' }), ['2', '1']);
+      });
+
+      test('an order of another institution is unknown', async () => {
+        await put(orderText(1));
+        const other = await store.createInstitution({
+          code: 'OTHER',
+          name: 'x',
+          timeZone: 'UTC',
+          createdAt: NOW,
+        });
+        assert.equal(await store.order(other.id, '1'), undefined);
+        assert.equal(await store.closeOrder(other.id, '1', NOW), undefined);
+        assert.deepEqual((await store.orders(other.id, { limit: 9 })).items, []);
+        assert.deepEqual(await store.closingsOf(other.id, '1', 9), []);
+      });
+
+      test('a commit with closings tells of them, one without does not', async () => {
+        await put(orderText(1, 'OPEN'));
+        assert.deepEqual(changes, []);
+        await put(orderText(1));
+        assert.deepEqual(changes, [{ kind: 'closings', institutionIds: [venue.id] }]);
+      });
+    });
+
+    describe('the log and the cursor', () => {
+      test('a new interface sees the closings after its creation, oldest first, with details when asked', async () => {
+        await put(orderText(1));
+        const one = await createInterface();
+        await put(orderText(9), orderText(LARGE_ID), orderText(2));
+        const seen = await waiting(one);
+        assert.deepEqual(
+          seen.map(({ orderId }) => orderId),
+          ['9', LARGE_ID, '2'],
+        );
+        assert.equal(seen[0]?.details, undefined);
+        const [first] = await store.waiting(venue.id, await cursorOf(one), { limit: 1, withDetails: true });
+        assert.equal(first?.details, orderText(9));
+        const rest = await store.waiting(venue.id, first?.position as Position, {
+          limit: 9,
+          withDetails: true,
+        });
+        assert.deepEqual(
+          rest.map(({ orderId }) => orderId),
+          [LARGE_ID, '2'],
+        );
+      });
+
+      test('a read of large orders ends early, and the next goes on from there', async () => {
+        const one = await createInterface();
+        const filler = `,"filler":"${'x'.repeat(1_000_000)}"`;
+        for (const id of [1, 2, 3, 4, 5, 6]) await put(orderText(id, 'CLOSED', filler));
+        const first = await store.waiting(venue.id, await cursorOf(one), { limit: 9, withDetails: true });
+        assert.ok(first.length >= 1 && first.length < 6, `${first.length}`);
+        const rest = await store.waiting(venue.id, first[first.length - 1]?.position as Position, {
+          limit: 9,
+          withDetails: true,
+        });
+        assert.deepEqual(
+          [...first, ...rest].map(({ orderId }) => orderId),
+          ['1', '2', '3', '4', '5', '6'],
+        );
+      });
+
+      test('progress moves the cursor, fills and empties the owed list, and the figures follow', async () => {
+        const one = await createInterface();
+        await put(orderText(1), orderText(2), orderText(3), orderText(4));
+        const seen = await waiting(one);
+        assert.deepEqual(await store.queueFigures(venue.id, one.id), {
+          waiting: 4,
+          owed: 0,
+          abandoned: 0,
+          oldestWaitingAt: NOW,
+        });
+        const [a, b, c] = seen.map(({ closingId, orderId }) => ({ closingId, orderId }));
+        assert.ok(a && b && c);
+        await commit(
+          progress(one, {
+            cursor: seen[2]?.position as Position,
+            owed: [
+              { ...a, attempts: 1, dueAt: 50 },
+              { ...b, attempts: 0, dueAt: 0 },
+            ],
+            abandoned: [{ ...c, attempts: 12 }],
+            heldUntil: NOW + 5,
+          }),
+        );
+        assert.deepEqual(await store.queueFigures(venue.id, one.id), {
+          waiting: 1,
+          owed: 2,
+          abandoned: 1,
+          oldestWaitingAt: NOW,
+          heldUntil: NOW + 5,
+        });
+        const owed = await store.owed(venue.id, one.id, { limit: 9, withDetails: true });
+        assert.deepEqual(owed, [
+          { ...b, attempts: 0, dueAt: 0, details: orderText(2) },
+          { ...a, attempts: 1, dueAt: 50, details: orderText(1) },
+        ]);
+        assert.equal(
+          (await store.owed(venue.id, one.id, { limit: 9, withDetails: false, dueBy: 49 })).length,
+          1,
+        );
+        const after = await store.owed(venue.id, one.id, {
+          limit: 9,
+          withDetails: false,
+          after: { dueAt: 0, closingId: b.closingId },
+        });
+        assert.deepEqual(after, [{ ...a, attempts: 1, dueAt: 50 }]);
+
+        await commit(
+          progress(one, {
+            settled: [b.closingId],
+            owed: [{ ...a, attempts: 2, dueAt: 70 }],
+            heldUntil: null,
+          }),
+        );
+        assert.deepEqual(await store.queueFigures(venue.id, one.id), {
+          waiting: 1,
+          owed: 1,
+          abandoned: 1,
+          oldestWaitingAt: NOW,
+        });
+        const engineView = await store.engineInterface(venue.id, one.id);
+        assert.equal(engineView?.owed, 1);
+        assert.equal(engineView?.owedDueAt, 70);
+      });
+
+      test('a cursor never goes back', async () => {
+        const one = await createInterface();
+        await put(orderText(1), orderText(2));
+        const seen = await waiting(one);
+        await commit(progress(one, { cursor: seen[1]?.position as Position }));
+        await commit(progress(one, { cursor: seen[0]?.position as Position }));
+        assert.deepEqual(await waiting(one), []);
+      });
+
+      test('progress of an interface that was deleted keeps the call log and leaves no owed orders', async () => {
+        const one = await createInterface();
+        await put(orderText(1));
+        const callTemplateId = await templateOf(one);
+        assert.equal(await store.deleteInterface(venue.id, one.id, NOW), true);
+        await commit(
+          progress(one, {
+            owed: [{ closingId: 1, orderId: '1', attempts: 1, dueAt: 0 }],
+            attempts: [{ ...attempt('1', { outcome: 'FAILED', reason: 'refused' }), callTemplateId }],
+          }),
+        );
+        assert.deepEqual(await store.owed(venue.id, one.id, { limit: 9, withDetails: false }), []);
+        assert.equal((await store.calls(venue.id, one.id, { limit: 9 }))?.items.length, 1);
+        assert.deepEqual(await store.engineInterfaces(), []);
+        assert.equal(await store.interfaceById(venue.id, one.id), undefined);
+        assert.equal(await store.queueFigures(venue.id, one.id), undefined);
+        assert.equal(await store.deleteInterface(venue.id, one.id, NOW), false);
+      });
+
+      test('how far each interface is with a closing can be told', async () => {
+        const early = await createInterface();
+        await put(orderText(1), orderText(2), orderText(3), orderText(4), orderText(5), orderText(6));
+        const late = await createInterface();
+        const seen = await waiting(early);
+        const callTemplateId = await templateOf(early);
+        const pick = (index: number) => {
+          const { closingId, orderId } = seen[index] as (typeof seen)[number];
+          return { closingId, orderId };
+        };
+        await commit(
+          progress(early, {
+            cursor: seen[4]?.position as Position,
+            owed: [{ ...pick(1), attempts: 3, dueAt: 99 }],
+            abandoned: [{ ...pick(2), attempts: 12 }],
+            attempts: [
+              { ...attempt('1', { closingId: pick(0).closingId }), callTemplateId },
+              { ...attempt('4', { closingId: pick(3).closingId, outcome: 'SIMULATED' }), callTemplateId },
+            ],
+          }),
+        );
+        const states: unknown[] = [];
+        for (const id of ['1', '2', '3', '4', '5', '6']) {
+          const closings = await store.closingsOf(venue.id, id, 1);
+          const deliveries = await store.deliveriesOf(venue.id, closings);
+          assert.ok(deliveries.every(({ interfaceId }) => interfaceId !== late.id));
+          states.push(...deliveries.map(({ state, attempts }) => `${state} ${attempts}`));
+        }
+        assert.deepEqual(states, [
+          'DELIVERED 1',
+          'OWED 3',
+          'ABANDONED 12',
+          'SIMULATED 1',
+          'FILTERED_OUT 0',
+          'WAITING 0',
+        ]);
+      });
+    });
+
+    describe('interfaces, openings and schedules', () => {
+      test('settings are kept, replaced as a whole, and seen by the engine with the open opening', async () => {
+        const one = await createInterface({ payload: '{"id": ${orderId}}', method: 'POST', filter: 'a=1' });
+        assert.deepEqual(await store.interfaceById(venue.id, one.id), one);
+        const changed = await store.updateInterface(
+          venue.id,
+          one.id,
+          { ...INTERFACE, active: false },
+          NOW + 1,
+        );
+        assert.equal(changed?.payload, undefined);
+        assert.equal(changed?.filter, undefined);
+        assert.equal(changed?.active, false);
+        assert.equal(changed?.createdAt, NOW);
+        assert.equal(changed?.updatedAt, NOW + 1);
+        assert.equal((await store.engineInterface(venue.id, one.id))?.opening, undefined);
+
+        const asked = { destination: INTERFACE.destination, requestedAt: NOW, requestedBy: 'Ann' };
+        const opening = await store.requestOpening(venue.id, asked);
+        assert.equal(opening.state, 'REQUESTED');
+        await assert.rejects(store.requestOpening(venue.id, asked), isCode('conflict'));
+        const given = { allowPrivate: true, decidedBy: 'Root', decidedAt: NOW };
+        const opened = await store.decideOpening(venue.id, opening.id, 'open', given);
+        assert.equal(opened?.state, 'OPEN');
+        assert.deepEqual(await store.openOpening(venue.id, INTERFACE.destination), opened);
+        assert.deepEqual((await store.engineInterface(venue.id, one.id))?.opening, { allowPrivate: true });
+        await assert.rejects(store.decideOpening(venue.id, opening.id, 'refuse', given), isCode('conflict'));
+        await store.decideOpening(venue.id, opening.id, 'revoke', given);
+        assert.equal((await store.engineInterface(venue.id, one.id))?.opening, undefined);
+        assert.equal((await store.requestOpening(venue.id, asked)).state, 'REQUESTED');
+        assert.equal(await store.decideOpening(venue.id, 999, 'open', given), undefined);
+        assert.equal((await store.openings(venue.id, { limit: 9 })).items.length, 2);
+      });
+
+      test('a schedule is kept, changed and deleted, and a run that was asked for is made or ended with it', async () => {
+        const one = await createInterface();
+        const settings = {
+          name: 'Nightly',
+          launch: 'AUTOMATIC',
+          frequencyMinutes: 60,
+          start: NOW,
+          batchSize: 60,
+        } as const;
+        const schedule = await store.createSchedule(venue.id, one.id, settings, NOW);
+        assert.ok(schedule);
+        assert.equal(await store.createSchedule(venue.id, 999, settings, NOW), undefined);
+        assert.deepEqual(await store.scheduleById(venue.id, schedule.id), schedule);
+        assert.deepEqual((await store.schedules(venue.id, undefined, { limit: 9 })).items, [schedule]);
+        assert.deepEqual((await store.schedules(venue.id, one.id, { limit: 9 })).items, [schedule]);
+        const manual = { name: 'By hand', launch: 'MANUAL', batchSize: 5 } as const;
+        const updated = await store.updateSchedule(venue.id, schedule.id, manual, NOW + 1);
+        assert.equal(updated?.frequencyMinutes, undefined);
+        const requested = await store.requestRun(venue.id, schedule.id, NOW);
+        assert.equal(requested?.status, 'RUNNING');
+        assert.deepEqual((await store.engineInterface(venue.id, one.id))?.requestedRuns, [
+          { executionId: requested?.id, scheduleId: schedule.id },
+        ]);
+        assert.equal(await store.requestRun(venue.id, 999, NOW), undefined);
+        assert.equal(await store.deleteSchedule(venue.id, schedule.id), true);
+        assert.equal((await store.executionById(venue.id, requested?.id as number))?.status, 'ERROR');
+        assert.equal(await store.deleteSchedule(venue.id, schedule.id), false);
+      });
+
+      test('executions are kept as they stand, listed newest first, and ended after a crash', async () => {
+        const one = await createInterface();
+        const schedule = await store.createSchedule(
+          venue.id,
+          one.id,
+          { name: 'x', launch: 'MANUAL', batchSize: 1 },
+          NOW,
+        );
+        const scheduleId = schedule?.id as number;
+        const first = await store.reserveExecutionIds(3);
+        const requested = await store.requestRun(venue.id, scheduleId, NOW);
+        assert.ok((requested?.id ?? 0) >= first + 3, 'ids are given once');
+        const counts = { looked: 5, filteredOut: 1, called: 4, delivered: 3, failed: 1, abandoned: 1 };
+        await commit(
+          progress(one, {
+            executions: [
+              execution(one, first, { scheduleId, startedAt: NOW + 1 }),
+              execution(one, first + 1, {
+                scheduleId,
+                startedAt: NOW + 2,
+                endedAt: NOW + 3,
+                status: 'WARNING',
+                message: 'm',
+                ...counts,
+              }),
+            ],
+            ranAt: [{ scheduleId, at: NOW + 2 }],
+          }),
+        );
+        assert.deepEqual(changes.at(-1), { kind: 'executions_ended', executionIds: [first + 1] });
+        assert.equal((await store.scheduleById(venue.id, scheduleId))?.lastRunAt, NOW + 2);
+        const page = await store.executions(venue.id, scheduleId, { limit: 2 });
+        assert.deepEqual(
+          page.items.map(({ id }) => id),
+          [first + 1, first],
+        );
+        const rest = await store.executions(venue.id, scheduleId, { limit: 2, cursor: page.next as string });
+        assert.deepEqual(
+          rest.items.map(({ id }) => id),
+          [requested?.id],
+        );
+        assert.deepEqual(await store.executionById(venue.id, first + 1), {
+          ...execution(one, first + 1),
+          scheduleId,
+          startedAt: NOW + 2,
+          endedAt: NOW + 3,
+          status: 'WARNING',
+          message: 'm',
+          ...counts,
+        });
+        await store.endInterrupted(venue.id, one.id, 'interrupted', NOW + 9);
+        const ended = await store.executionById(venue.id, first);
+        assert.equal(ended?.status, 'ERROR');
+        assert.equal(ended?.message, 'interrupted');
+        assert.equal((await store.executionById(venue.id, requested?.id as number))?.status, 'RUNNING');
+      });
+    });
+
+    describe('the call log', () => {
+      test('an attempt is given back with the request that was sent, newest first, by outcome and order', async () => {
+        const one = await createInterface();
+        const { id: other } = await createInterface();
+        await put(orderText(1), orderText(LARGE_ID));
+        const callTemplateId = await templateOf(one);
+        assert.equal(await templateOf(one), callTemplateId, 'the same template has the same id');
+        const failed = attempt(LARGE_ID, {
+          outcome: 'FAILED',
+          reason: 'timeout_connect',
+          detail: 'd',
+          nextAttemptAt: NOW + 9,
+        });
+        const { answer: _, ...unanswered } = failed;
+        const abandoned = attempt('1', { outcome: 'ABANDONED', reason: 'status', attempt: 12 });
+        await commit(
+          progress(one, {
+            attempts: [attempt('1', { executionId: 7 }), unanswered, abandoned].map((each) => ({
+              ...each,
+              callTemplateId,
+            })),
+          }),
+        );
+        const all = await store.calls(venue.id, one.id, { limit: 9 });
+        assert.deepEqual(
+          all?.items.map(({ orderId, outcome }) => [orderId, outcome]),
+          [
+            ['1', 'ABANDONED'],
+            [LARGE_ID, 'FAILED'],
+            ['1', 'DELIVERED'],
+          ],
+        );
+        const {
+          id: _id,
+          request,
+          userAgent,
+          ...rest
+        } = (all as NonNullable<typeof all>).items[1] as LoggedAttempt;
+        assert.deepEqual(rest, unanswered);
+        assert.deepEqual(request, { method: 'GET', url: `https://crm.example/${LARGE_ID}` });
+        assert.equal(userAgent, 'Orderhook/0');
+        const orders = async (query: Parameters<Store['calls']>[2]) =>
+          (await store.calls(venue.id, one.id, query))?.items.map(
+            ({ attempt: number, orderId }) => `${orderId}#${number}`,
+          );
+        assert.deepEqual(await orders({ limit: 9, outcome: 'FAILED' }), [`${LARGE_ID}#1`]);
+        assert.deepEqual(await orders({ limit: 9, outcome: 'DELIVERED' }), ['1#1']);
+        assert.deepEqual(await orders({ limit: 9, orderId: '1' }), ['1#12', '1#1']);
+        assert.deepEqual(await orders({ limit: 9, orderId: '1', outcome: 'ABANDONED' }), ['1#12']);
+        const page = await store.calls(venue.id, one.id, { limit: 2 });
+        assert.deepEqual(await orders({ limit: 2, cursor: page?.next as string }), ['1#1']);
+        assert.deepEqual((await store.calls(venue.id, other, { limit: 9 }))?.items, []);
+        assert.equal(await store.calls(venue.id, 999, { limit: 9 }), undefined);
+      });
+
+      test('a test call is logged at once', async () => {
+        const one = await createInterface();
+        const { closingId: _, ...test } = attempt('5', { trigger: 'TEST' });
+        const logged = await store.logAttempt(venue.id, one.id, await templateOf(one), test);
+        assert.equal(logged.trigger, 'TEST');
+        assert.equal(logged.closingId, undefined);
+        assert.deepEqual((await store.calls(venue.id, one.id, { limit: 9 }))?.items, [logged]);
+      });
+    });
+
+    describe('leases', () => {
+      test('a node holds the interfaces that are alive, and gives them back', async () => {
+        const one = await createInterface();
+        const { held } = await store.holdLeases(NODE, LEASE_MS);
+        assert.deepEqual(
+          held.map(({ institutionId, interfaceId }) => [institutionId, interfaceId]),
+          [[venue.id, one.id]],
+        );
+        await store.deleteInterface(venue.id, one.id, NOW);
+        assert.deepEqual((await store.holdLeases(NODE, LEASE_MS)).held, []);
+        await store.releaseLeases(NODE);
+      });
+    });
+
+    describe('resends', () => {
+      test('orders that are named are sent again by their newest closing, oldest first, in pages', async () => {
+        const one = await createInterface();
+        await put(orderText(1), orderText(2), orderText(3, 'OPEN'), orderText(4));
+        await put(orderText(1, 'OPEN'));
+        await put(orderText(1));
+        const selection = { kind: 'orders', orderIds: ['4', '1', '1', '3', '99'] } as const;
+        assert.equal(await store.countResend(venue.id, one.id, selection), 2);
+        assert.equal(await store.countResend(venue.id, 999, selection), undefined);
+        const requested = await store.requestResend(venue.id, one.id, selection, NOW);
+        const id = requested?.execution.id as number;
+        assert.equal(requested?.count, 2);
+        assert.equal(requested.execution.trigger, 'RESEND');
+        assert.equal(await store.resendCount(venue.id, id), 2);
+        const view = await store.engineInterface(venue.id, one.id);
+        assert.deepEqual(view?.requestedRuns, []);
+        const { sentUpTo, ...resend } = (view as EngineInterface).resends[0] as RequestedResend;
+        assert.deepEqual(resend, {
+          executionId: id,
+          isBegun: false,
+          isCancelled: false,
+          isFiltered: false,
+          execution: requested.execution,
+        });
+        const [first, ...others] = await store.resendDeliveries(venue.id, id, {
+          after: sentUpTo,
+          limit: 1,
+          withDetails: true,
+        });
+        assert.deepEqual(others, []);
+        assert.equal(first?.orderId, '4');
+        assert.equal(first.details, orderText(4));
+        const rest = await store.resendDeliveries(venue.id, id, {
+          after: first.closingId,
+          limit: 9,
+          withDetails: false,
+        });
+        assert.deepEqual(
+          rest.map(({ orderId, attempts, list, details }) => [orderId, attempts, list, details]),
+          [['1', 0, undefined, undefined]],
+        );
+      });
+
+      test('what was sent is not sent again after a restart, and an ended resend is no longer listed', async () => {
+        const one = await createInterface();
+        await put(orderText(1), orderText(2));
+        const selection = { kind: 'orders', orderIds: ['1', '2'] } as const;
+        const requested = await store.requestResend(venue.id, one.id, selection, NOW);
+        const running = requested?.execution as Execution;
+        const all = { after: 0, limit: 9, withDetails: false };
+        const [first] = await store.resendDeliveries(venue.id, running.id, all);
+        const sentUpTo = first?.closingId as number;
+        await commit(
+          progress(one, {
+            executions: [{ ...running, looked: 1, called: 1, delivered: 1 }],
+            resend: { executionId: running.id, sentUpTo },
+          }),
+        );
+        await store.endInterrupted(venue.id, one.id, 'interrupted', NOW);
+        const view = (await store.engineInterface(venue.id, one.id))?.resends[0];
+        assert.equal(view?.sentUpTo, sentUpTo);
+        assert.equal(view.isBegun, true);
+        assert.equal(view.execution.delivered, 1);
+        const left = await store.resendDeliveries(venue.id, running.id, all);
+        assert.deepEqual(
+          left.map(({ orderId }) => orderId),
+          ['2'],
+        );
+        assert.equal(await store.cancelResend(venue.id, running.id), true);
+        assert.equal((await store.engineInterface(venue.id, one.id))?.resends[0]?.isCancelled, true);
+        await commit(progress(one, { executions: [{ ...running, status: 'OK', endedAt: NOW }] }));
+        assert.deepEqual((await store.engineInterface(venue.id, one.id))?.resends, []);
+        assert.equal(await store.cancelResend(venue.id, running.id), false);
+        assert.equal(await store.cancelResend(venue.id, 999), false);
+      });
+
+      test('all abandoned deliveries can be sent again, and leave their list when they were', async () => {
+        const one = await createInterface();
+        await put(orderText(1), orderText(2), orderText(3));
+        const seen = await waiting(one);
+        const abandoned = seen
+          .slice(0, 2)
+          .map(({ closingId, orderId }) => ({ closingId, orderId, attempts: 12 }));
+        await commit(progress(one, { cursor: seen[2]?.position as Position, abandoned }));
+        assert.equal(await store.countResend(venue.id, one.id, { kind: 'abandoned' }), 2);
+        const requested = await store.requestResend(venue.id, one.id, { kind: 'abandoned' }, NOW);
+        const found = await store.resendDeliveries(venue.id, requested?.execution.id as number, {
+          after: 0,
+          limit: 9,
+          withDetails: false,
+        });
+        assert.deepEqual(
+          found,
+          abandoned.map((each) => ({ ...each, list: 'abandoned' })),
+        );
+        const [first, second] = abandoned.map(({ closingId, orderId }) => ({ closingId, orderId }));
+        assert.ok(first && second);
+        await commit(
+          progress(one, {
+            resent: [first.closingId, second.closingId],
+            owed: [{ ...second, attempts: 1, dueAt: 0 }],
+          }),
+        );
+        assert.deepEqual(await store.queueFigures(venue.id, one.id), { waiting: 0, owed: 1, abandoned: 0 });
+      });
+
+      test('closings of a time span are sent again as far as the queue has passed them', async () => {
+        const early = { ...readOrderDetails(orderText(1)), institutionId: venue.id };
+        await store.putOrders([early], NOW - 10);
+        const one = await createInterface();
+        await put(orderText(2), orderText(3));
+        const seen = await waiting(one);
+        await commit(progress(one, { cursor: seen[0]?.position as Position }));
+        const selection = { kind: 'closed_between', from: NOW - 10, to: NOW + 1 } as const;
+        assert.equal(await store.countResend(venue.id, one.id, selection), 2);
+        assert.equal(await store.countResend(venue.id, one.id, { ...selection, from: NOW - 9 }), 1);
+        assert.equal(await store.countResend(venue.id, one.id, { ...selection, to: NOW }), 1);
+        const requested = await store.requestResend(venue.id, one.id, selection, NOW);
+        const view = await store.engineInterface(venue.id, one.id);
+        assert.equal(view?.resends[0]?.isFiltered, true);
+        const query = { after: view.resends[0].sentUpTo, limit: 9, withDetails: true };
+        const found = await store.resendDeliveries(venue.id, requested?.execution.id as number, query);
+        assert.deepEqual(
+          found.map(({ orderId }) => orderId),
+          ['1', '2'],
+        );
+        const none = await store.requestResend(
+          venue.id,
+          one.id,
+          { kind: 'closed_between', from: 0, to: 1 },
+          NOW,
+        );
+        assert.equal(none?.count, 0);
+        assert.deepEqual(
+          await store.resendDeliveries(venue.id, none.execution.id, { ...query, after: 0 }),
+          [],
+        );
+      });
+    });
+
+    describe('retention', () => {
+      test('what is old is removed in steps, and nothing that a queue still needs', async () => {
+        const one = await createInterface();
+        await put(orderText(1), orderText(2), orderText(3));
+        const seen = await waiting(one);
+        const callTemplateId = await templateOf(one);
+        const firstId = await store.reserveExecutionIds(2);
+        const ended = { status: 'OK', endedAt: NOW } as const;
+        const [, second] = seen;
+        await commit(
+          progress(one, {
+            cursor: second?.position as Position,
+            owed: [{ closingId: second?.closingId as number, orderId: '2', attempts: 1, dueAt: 0 }],
+            attempts: [
+              { ...attempt('1', { startedAt: NOW - 5 }), callTemplateId },
+              { ...attempt('2', { startedAt: NOW + 5 }), callTemplateId },
+            ],
+            executions: [
+              execution(one, firstId, { startedAt: NOW - 5, ...ended }),
+              execution(one, firstId + 1, { startedAt: NOW - 5 }),
+            ],
+          }),
+        );
+        assert.deepEqual(await store.queueTotals(), { waiting: 1, owed: 1, abandoned: 0 });
+        while ((await store.removeOlderThan(NOW + 1)) > 0);
+        const calls = await store.calls(venue.id, one.id, { limit: 9 });
+        assert.deepEqual(
+          calls?.items.map(({ orderId }) => orderId),
+          ['2'],
+        );
+        assert.equal(await store.executionById(venue.id, firstId), undefined);
+        assert.equal((await store.executionById(venue.id, firstId + 1))?.status, 'RUNNING');
+        assert.equal((await store.owed(venue.id, one.id, { limit: 9, withDetails: true })).length, 1);
+        assert.equal((await waiting(one)).length, 1);
+        assert.equal((await store.order(venue.id, '1'))?.orderId, '1', 'orders stay');
+        assert.equal((await store.closingsOf(venue.id, '2', 9)).length, 1, 'an owed closing stays');
+      });
+    });
+
+    describe('partners and keys', () => {
+      test('a partner is known by name and operator across institutions and ends when deleted', async () => {
+        const given = {
+          institutionId: venue.id,
+          partner: 'P',
+          operator: 'O',
+          sealedSecret: 's',
+          createdAt: NOW,
+        };
+        const partner = await store.createPartner(given);
+        await assert.rejects(store.createPartner(given), isCode('conflict'));
+        assert.deepEqual(await store.partnersNamed('P', 'O'), [partner]);
+        assert.deepEqual(await store.partnersNamed('P', 'X'), []);
+        assert.deepEqual((await store.partners(venue.id, { limit: 9 })).items, [partner]);
+        assert.equal(await store.deletePartner(venue.id + 1, partner.id), false);
+        assert.equal(await store.deletePartner(venue.id, partner.id), true);
+        assert.deepEqual(await store.partnersNamed('P', 'O'), []);
+      });
+
+      test('a key is found by its hash and ends when deleted', async () => {
+        const keyHash = new Uint8Array(32).fill(7);
+        assert.equal(await store.hasAdministrator(), false);
+        const operator = {
+          name: 'k',
+          role: 'OPERATOR',
+          institutionId: venue.id,
+          createdAt: NOW,
+          expiresAt: NOW + 1,
+        } as const;
+        const key = await store.createApiKey({ ...operator, keyHash });
+        assert.equal(await store.hasAdministrator(), false);
+        assert.deepEqual(await store.apiKeyByHash(keyHash), key);
+        assert.equal(await store.apiKeyByHash(new Uint8Array(32)), undefined);
+        const root = await store.createApiKey({
+          name: 'r',
+          role: 'ADMINISTRATOR',
+          createdAt: NOW,
+          keyHash: new Uint8Array(32),
+        });
+        assert.equal(await store.hasAdministrator(), true);
+        assert.deepEqual((await store.apiKeys({ limit: 9 })).items, [root, key]);
+        assert.equal(await store.deleteApiKey(key.id), true);
+        assert.equal(await store.apiKeyByHash(keyHash), undefined);
+        assert.equal(await store.deleteApiKey(key.id), false);
+      });
+    });
+  });
+}
