@@ -9,6 +9,7 @@ import { AppError } from '../src/model/app-error.ts';
 import type { OrderPut, OrderStored, Store } from '../src/store/store.ts';
 import { startServer, type TestServer, VENUE, wrongFields } from './support/http-server.ts';
 
+const NEVER = new AbortController().signal;
 const LARGEST = '9223372036854775807';
 
 describe('orders in', () => {
@@ -337,7 +338,7 @@ describe('the import', () => {
         yield Buffer.from('{"orderId":1,"orderState":"OPEN"}\n'.repeat(500));
       }
     }
-    const result = importOrders(chunks(), { institutionId: 1, store, clock: () => 5 });
+    const result = importOrders(chunks(), { institutionId: 1, store, clock: () => 5, stopping: NEVER });
     await store.begun(1);
     await new Promise((resolve) => setImmediate(resolve));
     assert.equal(read, 2);
@@ -357,11 +358,26 @@ describe('the import', () => {
       },
     };
     const lines = Readable.from([Buffer.from('{"orderId":1,"orderState":"OPEN"}\n'.repeat(2_000))]);
-    await assert.rejects(importOrders(lines, { institutionId: 1, store, clock: () => 5 }), {
+    await assert.rejects(importOrders(lines, { institutionId: 1, store, clock: () => 5, stopping: NEVER }), {
       code: 'store_unavailable',
       retryAfterSeconds: 2,
       message:
         /^The disk is full\. Of the lines up to 1000, 1000 orders are stored; of those after it, none\./,
+    });
+  });
+
+  it('ends after the batch that is being stored when the service stops', async () => {
+    const stopping = new AbortController();
+    const store = {
+      async putOrders(puts: readonly OrderPut[]): Promise<OrderStored[]> {
+        stopping.abort();
+        return puts.map(({ orderId, orderState }) => ({ orderId, orderState }));
+      },
+    };
+    const lines = Readable.from([Buffer.from('{"orderId":1,"orderState":"OPEN"}\n'.repeat(2_000))]);
+    await assert.rejects(importOrders(lines, { ...importParts([]), store, stopping: stopping.signal }), {
+      code: 'store_unavailable',
+      message: /^The service is stopping\. Of the lines up to 500, 500 orders are stored/,
     });
   });
 
@@ -415,7 +431,7 @@ function importParts(puts: OrderPut[]) {
       return given.map(({ orderId, orderState }) => ({ orderId, orderState }));
     },
   };
-  return { institutionId: 1, store, clock: () => 5 };
+  return { institutionId: 1, store, clock: () => 5, stopping: NEVER };
 }
 
 /** Counts the orders of each commit. */

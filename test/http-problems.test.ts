@@ -120,6 +120,12 @@ describe('problems', () => {
     const lines = await server.post(`${VENUE}/orders/import`, '{}');
     assert.equal(lines.status, 415);
     assert.match(lines.json.detail, /application\/x-ndjson/);
+    const packed = await server.post(`${VENUE}/orders/import`, '{}', {
+      type: 'application/x-ndjson',
+      headers: { 'content-encoding': 'gzip' },
+    });
+    assert.equal(packed.status, 415);
+    assert.match(packed.json.detail, /Content-Encoding/);
   });
 
   it('list every wrong field at once: missing, of another type, unknown, and against a rule', async () => {

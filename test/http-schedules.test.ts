@@ -134,8 +134,9 @@ describe('a run', () => {
   let server: TestServer;
   let interfaceId: string;
   let scheduleId: string;
-  const engine = new FakeEngine();
+  let engine: FakeEngine;
   before(async () => {
+    engine = new FakeEngine();
     server = await startServer({ wrapStore: (store) => engine.over(store) });
     await server.createVenue();
     interfaceId = await server.createInterface();

@@ -108,7 +108,7 @@ class Opening {
   async #open(): Promise<Socket> {
     const { egressProxy, signal } = this.#settings;
     const addresses = await this.#resolve();
-    if (this.#isSettled) throw new CallFailure(this.#onTimeout);
+    if (this.#isSettled || signal.aborted) throw new CallFailure(this.#onTimeout);
     return egressProxy === undefined ? this.#openDirectly(addresses) : this.#openThroughProxy(egressProxy);
   }
 

@@ -2,7 +2,8 @@
  * Syntax tree to conditions that can be evaluated and explained. Promises that the expressions of one filter stay small
  * enough for every order to be answered in a bounded time.
  */
-import { compilePath, fieldName, type Step, type Test } from './evaluate.ts';
+import { compilePath, type Step } from './evaluate.ts';
+import { fieldName, type Test } from './fields.ts';
 import { compileOrdering } from './ordering.ts';
 import {
   FilterError,

@@ -6,7 +6,8 @@
 import { type JsonObject, type JsonValue, scalarText } from '../model/lossless-json.ts';
 import { knownField, ORDER_LISTS, ORDER_ROOT } from '../model/order-fields.ts';
 import type { CompiledCondition } from './compile.ts';
-import { type FieldName, fieldPasses, readField, type Selection, type Step, spellingIn } from './evaluate.ts';
+import { fieldPasses, type Selection, type Step } from './evaluate.ts';
+import { type FieldName, readField, spellingIn } from './fields.ts';
 import { orderedKind } from './ordering.ts';
 import { type Operator, printSelector, type Selector } from './parse.ts';
 import type { ScalarMatch } from './value-match.ts';

@@ -38,7 +38,13 @@ type Batch = { readonly puts: OrderPut[]; characters: number; lastLine: number }
 /** @throws AppError `store_unavailable`, whose message says how much is stored */
 export async function importOrders(
   chunks: AsyncIterable<Buffer>,
-  given: { institutionId: InstitutionId; store: Pick<Store, 'putOrders'>; clock: () => number },
+  given: {
+    institutionId: InstitutionId;
+    store: Pick<Store, 'putOrders'>;
+    clock: () => number;
+    /** Ends the import after the batch that is being stored. */
+    stopping: AbortSignal;
+  },
 ): Promise<ImportResult> {
   const rejected: RejectedLine[] = [];
   let [received, stored, closed, rejectedCount, lineNumber, storedUpTo] = [0, 0, 0, 0, 0, 0];
@@ -76,6 +82,7 @@ export async function importOrders(
 
   async function storeBatch(): Promise<void> {
     await commit;
+    if (given.stopping.aborted) throw new AppError('store_unavailable', 'The service is stopping.');
     commit = store(batch);
     commit.catch(() => {});
     batch = emptyBatch();

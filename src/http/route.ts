@@ -169,6 +169,7 @@ export function addRoute(app: FastifyInstance, row: Route, gate: Gate, schema: o
     // Before the body is read: a stranger's megabyte is not.
     async onRequest(request) {
       await admit(request, row.role, gate);
+      if (row.body !== undefined) refuseEncoded(request);
       if (namesInstitution) {
         const { code } = request.params as { code: string };
         request.institution = await institutionFor(request.principal, code, gate);
@@ -212,6 +213,13 @@ async function admit(request: FastifyRequest, access: Access, gate: Gate): Promi
       `This call needs the role ${access}; the key has the role ${request.principal.role}.`,
     );
   }
+}
+
+/** Nothing here unpacks: what came packed would be told as broken line by line. */
+function refuseEncoded({ headers }: FastifyRequest): void {
+  const encoding = headers['content-encoding'];
+  if (encoding === undefined || encoding === 'identity') return;
+  throw new AppError('unsupported_media_type', 'Send the body as it is, without Content-Encoding.');
 }
 
 /** From this very machine, and not through a proxy on it, behind which everybody is. */

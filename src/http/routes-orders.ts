@@ -39,8 +39,8 @@ const ORDER_STORED = Type.Object({
   closing: Type.Optional(CLOSING),
 });
 
-export function orderRoutes(parts: { store: Store; clock: () => number }): Route[] {
-  const { store, clock } = parts;
+export function orderRoutes(parts: { store: Store; clock: () => number; stopping: AbortSignal }): Route[] {
+  const { store, clock, stopping } = parts;
   const intake = new OrderIntake(parts);
   return [
     route({
@@ -109,7 +109,7 @@ export function orderRoutes(parts: { store: Store; clock: () => number }): Route
         try {
           // Destroying the request would destroy the connection, and with it the answer about the failure.
           const chunks: AsyncIterable<Buffer> = body.iterator({ destroyOnReturn: false });
-          return await importOrders(chunks, { institutionId: institution.id, store, clock });
+          return await importOrders(chunks, { institutionId: institution.id, store, clock, stopping });
         } catch (error) {
           body.resume();
           if (!request.raw.destroyed || error instanceof AppError) throw error;

@@ -1,5 +1,6 @@
 /** Schedules, and the executions that they made. */
 import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { Type } from 'typebox';
 import {
   EXECUTION_TRIGGERS,
@@ -218,8 +219,8 @@ export function scheduleRoutes(parts: { store: Store; clock: () => number; stopp
         const requested = await store.requestRun(institution.id, scheduleId, clock());
         const { id } = found(requested, 'schedule', params.scheduleId);
         if (query.wait) {
-          // Nothing goes over the connection meanwhile, which is not idleness.
-          request.raw.socket.setTimeout(0);
+          // Nothing goes over the connection meanwhile, which is not idleness. The socket of `inject` knows no timeout.
+          (request.raw.socket as Partial<Socket>).setTimeout?.(0);
           const ended = await waitForEnd({
             store,
             institutionId: institution.id,

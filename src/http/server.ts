@@ -164,7 +164,7 @@ export function routeTable(
   const userAgent = `Orderhook/${parts.version}`;
   const routes = [
     ...institutionRoutes(parts),
-    ...orderRoutes(parts),
+    ...orderRoutes({ store, clock, stopping }),
     ...interfaceRoutes({ ...parts, resolve: parts.resolve, userAgent }),
     ...scheduleRoutes({ store, clock, stopping }),
     ...openingRoutes(parts),

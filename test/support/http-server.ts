@@ -37,6 +37,7 @@ export type Body = {
   readonly destination: unknown;
   readonly rejected: readonly { line: number; message: string }[];
   readonly stored: number;
+  readonly expectedException: boolean;
 };
 export type Reply = {
   readonly status: number;

@@ -1,0 +1,161 @@
+/** The call log: every attempt, and what it was sent as. */
+import { createHash } from 'node:crypto';
+import type { Attempt, AttemptOutcome, AttemptTrigger, LoggedAttempt } from '../../model/delivery.ts';
+import type { Method } from '../../model/entities.ts';
+import type { Answer, FailureReason } from '../../model/outcome.ts';
+import { compileTemplate } from '../../template/template.ts';
+import type { CallLogStore, CallTemplate, QueueStore } from '../store.ts';
+import { int4Array, int8Array, textArray } from './arrays.ts';
+import type { Database, Value } from './database.ts';
+import { makePartitions, withPartitions } from './partitions.ts';
+import { cursorNumber, FROM_NEWEST, optional, type Row, toPage } from './rows.ts';
+
+/** Columns of the table, in the order of `attemptValues`. */
+export const ATTEMPT_COLUMNS = `closing_id, order_id, attempt, execution_id, trigger, started_at, duration_ms, outcome,
+  reason, detail, status, headers, body_start, next_attempt_at, call_template_id`;
+
+const ATTEMPT_TYPES =
+  'bigint bigint integer bigint text bigint integer text text text integer text text bigint bigint'.split(
+    ' ',
+  );
+
+/** `$n::bigint[], …` for `unnest`, the first of them `$first`. */
+export function attemptParameters(first: number): string {
+  return ATTEMPT_TYPES.map((type, index) => `$${first + index}::${type}[]`).join(', ');
+}
+
+export type AttemptToLog = Attempt & { readonly callTemplateId: number };
+
+export function attemptValues(attempts: readonly AttemptToLog[]): Value[] {
+  return [
+    int8Array(attempts.map(({ closingId }) => closingId)),
+    int8Array(attempts.map(({ orderId }) => orderId)),
+    int4Array(attempts.map(({ attempt }) => attempt)),
+    int8Array(attempts.map(({ executionId }) => executionId)),
+    textArray(attempts.map(({ trigger }) => trigger)),
+    int8Array(attempts.map(({ startedAt }) => startedAt)),
+    int4Array(attempts.map(({ durationMs }) => Math.round(durationMs))),
+    textArray(attempts.map(({ outcome }) => outcome)),
+    textArray(attempts.map(({ reason }) => reason)),
+    textArray(attempts.map(({ detail }) => storable(detail))),
+    int4Array(attempts.map(({ answer }) => answer?.status)),
+    textArray(attempts.map(({ answer }) => answer && storable(JSON.stringify(answer.headers)))),
+    textArray(attempts.map(({ answer }) => storable(answer?.bodyStart || undefined))),
+    int8Array(attempts.map(({ nextAttemptAt }) => nextAttemptAt)),
+    int8Array(attempts.map(({ callTemplateId }) => callTemplateId)),
+  ];
+}
+
+/** A callee may send the one character that PostgreSQL cannot keep; that must not stop the commit. */
+function storable(text: string | undefined): string | undefined {
+  return text?.includes('\0') ? text.replaceAll('\0', '\uFFFD') : text;
+}
+
+export function callLogStore(db: Database): CallLogStore & Pick<QueueStore, 'callTemplateId'> {
+  const columns = `SELECT a.attempt_id, a.closing_id, a.order_id::text, a.attempt, a.execution_id, a.trigger,
+      a.started_at, a.duration_ms, a.outcome, a.reason, a.detail, a.status, a.headers, a.body_start, a.next_attempt_at,
+      t.method, t.url, t.payload, t.user_agent
+    FROM orderhook.attempts a JOIN orderhook.call_templates t USING (institution_id, call_template_id)
+    WHERE a.institution_id = $1 AND a.interface_id = $2`;
+  const end = 'AND a.attempt_id < $3 ORDER BY a.attempt_id DESC LIMIT $4';
+  const byId = db.reading(`${columns} AND a.attempt_id = $3 AND a.started_at = $4`);
+  const all = db.reading(`${columns} ${end}`);
+  const delivered = db.reading(`${columns} AND a.outcome = 'DELIVERED' ${end}`);
+  const undelivered = db.reading(`${columns} AND a.outcome = $5 AND a.outcome <> 'DELIVERED' ${end}`);
+  const ofOrder = db.reading(`${columns} AND a.order_id = $5 ${end}`);
+  const ofOrderWithOutcome = db.reading(`${columns} AND a.order_id = $5 AND a.outcome = $6 ${end}`);
+  const known = db.reading(
+    'SELECT 1 FROM orderhook.interfaces WHERE institution_id = $1 AND interface_id = $2',
+  );
+  const log = db.writing(
+    `WITH queue AS (
+       UPDATE orderhook.queues SET last_attempt_id = last_attempt_id + 1
+       WHERE institution_id = $1 AND interface_id = $2 RETURNING last_attempt_id
+     )
+     INSERT INTO orderhook.attempts (institution_id, interface_id, attempt_id, ${ATTEMPT_COLUMNS})
+     SELECT $1, $2, queue.last_attempt_id, t.* FROM queue CROSS JOIN unnest(${attemptParameters(3)}) t
+     RETURNING attempt_id`,
+  );
+  const findTemplate = db.reading(
+    `SELECT call_template_id FROM orderhook.call_templates
+     WHERE institution_id = $1 AND interface_id = $2 AND content_hash = $3`,
+  );
+  const insertTemplate = db.writing(
+    `INSERT INTO orderhook.call_templates (institution_id, interface_id, content_hash, method, url, payload, user_agent)
+     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (institution_id, interface_id, content_hash) DO NOTHING`,
+  );
+  const partitions = makePartitions(db);
+
+  return {
+    async callTemplateId(institutionId, interfaceId, template) {
+      const hash = contentHash(template);
+      const find = async () =>
+        (await findTemplate.row(institutionId, interfaceId, hash))?.call_template_id as number | undefined;
+      const known = await find();
+      if (known !== undefined) return known;
+      const { method, url, payload, userAgent } = template;
+      await insertTemplate.rows(institutionId, interfaceId, hash, method, url, payload ?? null, userAgent);
+      return (await find()) as number;
+    },
+
+    async logAttempt(institutionId, interfaceId, callTemplateId, attempt) {
+      const [row] = await withPartitions(partitions, 'attempts', [attempt.startedAt], () =>
+        log.rows(institutionId, interfaceId, ...attemptValues([{ ...attempt, callTemplateId }])),
+      );
+      const logged = await byId.row(institutionId, interfaceId, row?.attempt_id as number, attempt.startedAt);
+      return toLoggedAttempt(logged as Row);
+    },
+
+    async calls(institutionId, interfaceId, { limit, cursor, outcome, orderId }) {
+      const keys = [institutionId, interfaceId, cursorNumber(cursor, FROM_NEWEST), limit + 1] as const;
+      if (!(await known.row(institutionId, interfaceId))) return undefined;
+      function find(): Promise<Row[]> {
+        if (orderId !== undefined) {
+          return outcome === undefined
+            ? ofOrder.rows(...keys, orderId)
+            : ofOrderWithOutcome.rows(...keys, orderId, outcome);
+        }
+        if (outcome === undefined) return all.rows(...keys);
+        return outcome === 'DELIVERED' ? delivered.rows(...keys) : undelivered.rows(...keys, outcome);
+      }
+      return toPage((await find()).map(toLoggedAttempt), limit, ({ id }) => id);
+    },
+  };
+}
+
+function contentHash({ method, url, payload, userAgent }: CallTemplate): Buffer {
+  return createHash('sha256')
+    .update(JSON.stringify([method, url, payload ?? null, userAgent]))
+    .digest();
+}
+
+function toLoggedAttempt(row: Row): LoggedAttempt {
+  const orderId = row.order_id as string;
+  const payload = row.payload as string | null;
+  const template = { method: row.method as Method, url: row.url as string, ...optional('payload', payload) };
+  return {
+    id: row.attempt_id as number,
+    orderId,
+    ...optional('closingId', row.closing_id as number | null),
+    attempt: row.attempt as number,
+    ...optional('executionId', row.execution_id as number | null),
+    trigger: row.trigger as AttemptTrigger,
+    startedAt: row.started_at as number,
+    durationMs: row.duration_ms as number,
+    outcome: row.outcome as AttemptOutcome,
+    ...optional('reason', row.reason as FailureReason | null),
+    ...optional('detail', row.detail as string | null),
+    ...(row.status === null ? {} : { answer: toAnswer(row) }),
+    ...optional('nextAttemptAt', row.next_attempt_at as number | null),
+    request: compileTemplate(template).fill(orderId),
+    userAgent: row.user_agent as string,
+  };
+}
+
+function toAnswer(row: Row): Answer {
+  return {
+    status: row.status as number,
+    headers: JSON.parse((row.headers as string | null) ?? '{}'),
+    bodyStart: (row.body_start as string | null) ?? '',
+  };
+}

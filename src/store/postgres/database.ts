@@ -1,0 +1,273 @@
+/**
+ * Connections to PostgreSQL: a pool, statements, and errors in the words of the contract.
+ *
+ * Every method of the store is one statement and so one transaction: nothing is ever left open between two round trips,
+ * where a process that is paused would hold rows, and everybody's reading of the log, until it wakes.
+ *
+ * Behind pgbouncer in transaction mode (`isDirect: false`) nothing is kept in a session: no settings, no names of
+ * prepared statements, no LISTEN.
+ */
+import { createHash } from 'node:crypto';
+import pg from 'pg';
+import { AppError, StartError } from '../../model/app-error.ts';
+import { type Host, Hosts, parseDatabaseUrl } from './hosts.ts';
+import type { Row } from './rows.ts';
+import {
+  breaksConnection,
+  isConnectionTrouble,
+  isReadOnly,
+  isWorthRepeating,
+  translate,
+  unavailable,
+} from './trouble.ts';
+
+export type Value = string | number | boolean | Buffer | null;
+
+export type DatabaseOptions = {
+  readonly url: string;
+  readonly schema: string;
+  readonly poolSize: number;
+  /** Connections reach the server itself, or a pooler that keeps one server connection for each. */
+  readonly isDirect: boolean;
+  /** Of one statement, and of connecting: a server that is frozen is told from a slow one after this. */
+  readonly timeoutMs: number;
+};
+
+const REPEATS_MAX = 4;
+const KEEP_ALIVE_AFTER_MS = 10_000;
+const IDLE_MS = 60_000;
+
+/** Ids and times are below 2^53; order ids are read as text. */
+const types: pg.CustomTypesConfig = {
+  getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
+    oid === pg.types.builtins.INT8 && format !== 'binary'
+      ? Number
+      : pg.types.getTypeParser(oid, format as 'text')) as typeof pg.types.getTypeParser,
+};
+
+type Result = { readonly rows: unknown[]; readonly rowCount: number | null };
+
+export class Database {
+  readonly schema: string;
+  readonly isDirect: boolean;
+  readonly #options: DatabaseOptions;
+  readonly #hosts: Hosts;
+  readonly #pool: pg.Pool;
+  /** Where each connection of the pool leads. */
+  readonly #hostOf = new WeakMap<object, Host>();
+
+  /** Connects when the first statement runs. @throws StartError when the URL or the schema is none */
+  constructor(options: DatabaseOptions) {
+    if (!/^[a-z_][a-z0-9_]{0,40}$/.test(options.schema)) {
+      throw new StartError(
+        `${options.schema} is no name for a schema: use lower case letters, digits and _.`,
+      );
+    }
+    this.schema = options.schema;
+    this.isDirect = options.isDirect;
+    this.#options = options;
+    const hosts = new Hosts(parseDatabaseUrl(options.url));
+    const hostOf = this.#hostOf;
+    const config = clientConfig(options.timeoutMs);
+    class PoolClient extends pg.Client {
+      constructor() {
+        super({ ...config, connectionString: hosts.current.url });
+        hostOf.set(this, hosts.current);
+      }
+    }
+    this.#hosts = hosts;
+    this.#pool = new pg.Pool({
+      Client: PoolClient,
+      max: options.poolSize,
+      idleTimeoutMillis: IDLE_MS,
+      connectionTimeoutMillis: options.timeoutMs,
+      onConnect: (client) => this.#beginSession(client),
+    });
+    // Of connections that nobody uses at the moment; the pool has dropped them by then.
+    this.#pool.on('error', () => {});
+  }
+
+  /** The text with the schema's name in it. Statements are written for the schema `orderhook`. */
+  named(sql: string): string {
+    return this.schema === 'orderhook' ? sql : sql.replace(/\borderhook(?=\b|_outbox\b)/g, this.schema);
+  }
+
+  /** A statement that changes nothing: run again by itself when the connection breaks. */
+  reading(sql: string): Statement {
+    return new Statement(this, this.named(sql), true);
+  }
+
+  writing(sql: string): Statement {
+    return new Statement(this, this.named(sql), false);
+  }
+
+  /** @throws AppError `store_unavailable` */
+  async run(query: pg.QueryConfig & { rowMode?: 'array' }, isReading: boolean): Promise<Result> {
+    for (let repeats = 0; ; repeats += 1) {
+      try {
+        return await this.#runOnce(query);
+      } catch (error) {
+        const mayRepeat =
+          isWorthRepeating(error) ||
+          isReadOnly(error) ||
+          (isReading && isConnectionTrouble(error) && repeats === 0);
+        if (!mayRepeat || repeats >= REPEATS_MAX) throw translate(error);
+      }
+    }
+  }
+
+  /** A connection of its own, for work that is no statement of the store. Whoever asked ends it. */
+  async connect(withTimeout: boolean): Promise<pg.Client> {
+    for (let tries = 1; ; tries += 1) {
+      const host = this.#hosts.current;
+      const config = clientConfig(this.#options.timeoutMs);
+      if (!withTimeout) delete config.query_timeout;
+      const client = new pg.Client({ ...config, connectionString: host.url });
+      // Without a listener the end of the connection would be the end of the process; the next query tells it.
+      client.on('error', () => {});
+      try {
+        await client.connect();
+        if (!(await isPrimary(client)))
+          throw unavailable(`The database server ${host.name} takes no writes.`);
+        return client;
+      } catch (error) {
+        client.end().catch(() => {});
+        this.#hosts.moveOnFrom(host);
+        if (tries >= this.#hosts.count) throw error;
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.end();
+  }
+
+  async #runOnce(query: pg.QueryConfig): Promise<Result> {
+    const client = await this.#checkOut();
+    let isBroken = true;
+    try {
+      const result = await client.query(query);
+      isBroken = false;
+      return result;
+    } catch (error) {
+      isBroken = breaksConnection(error);
+      const host = this.#hostOf.get(client);
+      if (isReadOnly(error) && host) this.#hosts.moveOnFrom(host);
+      throw error;
+    } finally {
+      client.release(isBroken);
+    }
+  }
+
+  async #checkOut(): Promise<pg.PoolClient> {
+    for (let tries = 1; ; tries += 1) {
+      const host = this.#hosts.current;
+      try {
+        const client = await this.#pool.connect();
+        if (this.#hostOf.get(client) === this.#hosts.current) return client;
+        client.release(true); // of before a failover
+        tries -= 1;
+      } catch (error) {
+        this.#hosts.moveOnFrom(host);
+        if (tries >= this.#hosts.count) throw error;
+      }
+    }
+  }
+
+  async #beginSession(client: pg.ClientBase): Promise<void> {
+    if (!(await isPrimary(client))) {
+      const host = this.#hostOf.get(client);
+      if (host) this.#hosts.moveOnFrom(host);
+      throw unavailable(`The database server ${host?.name} takes no writes.`);
+    }
+    if (!this.isDirect) return;
+    // The server gives up shortly before the client does, which then still has a connection. `synchronous_commit` keeps
+    // what is stronger than `on`. All queries are lookups by an index, and JIT compilation only delays those.
+    await client.query(
+      `SELECT set_config('statement_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false),
+         set_config('client_connection_check_interval', '5s', false), set_config('jit', 'off', false),
+         set_config('synchronous_commit',
+           CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
+             ELSE current_setting('synchronous_commit') END, false)`,
+      [String(Math.ceil(this.#options.timeoutMs * 0.9))],
+    );
+  }
+}
+
+/** One SQL text, prepared once per connection. */
+export class Statement {
+  readonly #db: Database;
+  readonly #text: string;
+  readonly #name: string | undefined;
+  readonly #isReading: boolean;
+
+  constructor(db: Database, text: string, isReading: boolean) {
+    this.#db = db;
+    this.#text = text;
+    this.#isReading = isReading;
+    this.#name = db.isDirect
+      ? `orderhook_${createHash('sha256').update(text).digest('hex').slice(0, 16)}`
+      : undefined;
+  }
+
+  async rows(...values: Value[]): Promise<Row[]> {
+    return (await this.#run(values)).rows as Row[];
+  }
+
+  async row(...values: Value[]): Promise<Row | undefined> {
+    return (await this.rows(...values))[0];
+  }
+
+  /** Rows as arrays of columns: for the paths that read many. */
+  async arrays<T extends readonly unknown[]>(...values: Value[]): Promise<T[]> {
+    return (await this.#run(values, 'array')).rows as T[];
+  }
+
+  /** How many rows it changed. */
+  async count(...values: Value[]): Promise<number> {
+    return (await this.#run(values)).rowCount ?? 0;
+  }
+
+  #run(values: Value[], rowMode?: 'array'): Promise<Result> {
+    return this.#db.run(
+      {
+        text: this.#text,
+        values,
+        ...(this.#name === undefined ? {} : { name: this.#name }),
+        ...(rowMode === undefined ? {} : { rowMode }),
+      },
+      this.#isReading,
+    );
+  }
+}
+
+function clientConfig(timeoutMs: number): pg.ClientConfig {
+  return {
+    application_name: 'orderhook',
+    types,
+    query_timeout: timeoutMs,
+    connectionTimeoutMillis: timeoutMs,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
+  };
+}
+
+async function isPrimary(client: pg.ClientBase): Promise<boolean> {
+  const { rows } = await client.query(
+    `SELECT NOT pg_is_in_recovery() AND current_setting('default_transaction_read_only') = 'off' AS is_primary`,
+  );
+  return rows[0]?.is_primary === true;
+}
+
+/** A conflict with what is there becomes one of the contract's. */
+export async function orConflict<T>(
+  message: string,
+  isConflict: (error: unknown) => boolean,
+  insert: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await insert();
+  } catch (error) {
+    throw isConflict(error) ? new AppError('conflict', message) : error;
+  }
+}

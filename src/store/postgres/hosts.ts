@@ -1,0 +1,64 @@
+/**
+ * Which server is talked to. A URL may name several, `postgres://user@a:5432,b:5433/orderhook`, of which one takes
+ * writes: after a failover another one does. The driver knows one host only.
+ *
+ * All connections go to the server that last answered as the primary. When it does not answer, or has become a standby,
+ * the next one of the list is tried, round and round. The same holds for a single host behind which the server changes.
+ */
+import { StartError } from '../../model/app-error.ts';
+
+export type Host = {
+  /** For the driver: names this server alone. Holds the password. */
+  readonly url: string;
+  /** For messages. */
+  readonly name: string;
+};
+
+export class Hosts {
+  readonly #all: readonly Host[];
+  #index = 0;
+
+  constructor(all: readonly Host[]) {
+    this.#all = all;
+  }
+
+  get count(): number {
+    return this.#all.length;
+  }
+
+  get current(): Host {
+    return this.#all[this.#index] as Host;
+  }
+
+  /** It does not answer, or takes no writes. Does nothing when somebody else has moved on from it already. */
+  moveOnFrom(host: Host): void {
+    if (host === this.current) this.#index = (this.#index + 1) % this.#all.length;
+  }
+}
+
+/**
+ * Of the parameters of libpq that concern the choice, only `target_session_attrs=read-write` (or `primary`) makes sense
+ * here, and is what happens anyway.
+ * @throws StartError
+ */
+export function parseDatabaseUrl(url: string): readonly Host[] {
+  const [, scheme, userInfo = '', hosts, rest = ''] =
+    /^(postgres(?:ql)?:\/\/)([^/?#]*@)?([^/?#@]*)([/?#].*)?$/.exec(url) ?? [];
+  if (scheme === undefined || hosts === undefined) {
+    throw new StartError(
+      'The database URL must look like postgres://user:password@host:5432/database; several hosts are separated by commas.',
+    );
+  }
+  const withoutTarget = rest.replace(
+    /([?&])target_session_attrs=([^&#]*)(&?)/,
+    (_all, before, target, after) => {
+      if (target !== 'read-write' && target !== 'primary' && target !== 'any') {
+        throw new StartError(
+          `target_session_attrs=${target} in the database URL: Orderhook writes, so it must be read-write or primary.`,
+        );
+      }
+      return after === '' ? '' : before;
+    },
+  );
+  return hosts.split(',').map((name) => ({ url: `${scheme}${userInfo}${name}${withoutTarget}`, name }));
+}
