@@ -2,7 +2,7 @@
  * How many conditions a second does a filter answer on a parsed order of 20 operations, and how many does JSONata, asked
  * the same questions in the same run? Rounds alternate, figures are medians.
  *
- *     cd bench && npm ci && node filter.ts [seconds]
+ *     npm ci --prefix bench && npx node bench/filter.ts [seconds]
  */
 import { compileFilter } from '../src/filter/filter.ts';
 import { type JsonValue, parseLossless } from '../src/model/lossless-json.ts';

@@ -93,6 +93,21 @@ describe('a connection that the callee closes between calls', () => {
       }
     }));
 
+  it('a call that is sent again takes no other idle connection, which may have been closed as well', () =>
+    withCallee(ok, async ({ callee, caller, call }) => {
+      await Promise.all([call('/first'), call('/first')]);
+      assert.equal(callee.accepted, 2);
+      setImmediate(() => [...callee.connections][0]?.resetAndDestroy());
+      assertDelivered(await call('/next'));
+      assert.deepEqual(
+        callee.requests
+          .filter(({ text }) => text.includes('/next '))
+          .map(({ connection, onConnection }) => [connection, onConnection]),
+        [[2, 0]],
+      );
+      await until(() => caller.openConnections === 1, 'the other idle connection is closed too');
+    }));
+
   it('right before the write, but the callee had the bytes: a reset, and not sent again', () =>
     withCallee(
       (socket, { onConnection }) => {
@@ -437,8 +452,9 @@ describe('the life of a caller', () => {
       },
     ));
 
-  it('destroy ends at once; calls in flight get no outcome any more, and no late DNS answer opens a connection', async () => {
+  it('destroy ends at once; calls in flight get no outcome any more, and no late DNS answer opens a connection', async (t) => {
     const callee = await startCallee(() => {});
+    t.after(() => callee.close());
     const outcomes: Outcome[] = [];
     let answerAtLast: () => void = () => {};
     const loopback = [{ address: '127.0.0.1', family: 4 }];
@@ -454,6 +470,7 @@ describe('the life of a caller', () => {
       limits: { ...SHORT_LIMITS, connectMs: 10_000 },
       resolve,
     });
+    t.after(() => caller.destroy());
     for (const host of ['127.0.0.1', 'named.example', 'silent.example']) {
       const request = { method: 'GET', url: `http://${host}:${callee.port}/` } as const;
       caller.call(request, { allowPrivate: true }, (outcome) => outcomes.push(outcome));
@@ -467,7 +484,6 @@ describe('the life of a caller', () => {
     assert.equal(caller.openConnections, 0);
     assert.equal(callee.accepted, 2);
     assert.deepEqual(outcomes, []);
-    await callee.close();
   });
 
   it('close of a caller that never called is at once', async () => {

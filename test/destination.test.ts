@@ -185,6 +185,12 @@ describe('which addresses are public unicast', () => {
     });
   }
 
+  it('a public 6to4 prefix does not cover for what ISATAP embeds behind it', () => {
+    const within6to4 = (last: string) => ipv6Text(ipv6Number('2002:808:808:0:0:5efe::') | ipv4Number(last));
+    assert.equal(isAllowed(within6to4('10.0.0.1')), false);
+    assert.equal(isAllowed(within6to4('8.8.8.8')), true);
+  });
+
   it('is not misled by the way an address is written', () => {
     for (const address of [
       '::8.8.8.8',

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { checkFilter, compileFilter, FilterError } from '../src/filter/filter.ts';
@@ -400,4 +401,17 @@ test('a filter keeps nothing of the orders it has seen', () => {
   const filter = compileFilter('OrderDetailsData.OperationDatas(ProductCode=[X]+).Quantity>=1');
   const results = ['sale', 'plain', 'sale', 'big', 'sale'].map((name) => filter.matches(detail(name)));
   assert.deepEqual(results, [true, false, true, false, true]);
+});
+
+test('filters work where the engine may not make code from text', () => {
+  const face = new URL('../src/filter/filter.ts', import.meta.url).href;
+  const script = `
+    import { compileFilter } from ${JSON.stringify(face)};
+    const order = { orderDetailsData: { operationDatas: [{ quantity: 1 }, { quantity: 2 }] } };
+    const answers = ['2', '3'].map((value) => compileFilter('OrderDetailsData.OperationDatas.Quantity=' + value).matches(order));
+    console.log(JSON.stringify(answers));
+  `;
+  const flags = ['--disallow-code-generation-from-strings', '--input-type=module', '--eval', script];
+  const { stdout, stderr } = spawnSync(process.execPath, flags, { encoding: 'utf8' });
+  assert.deepEqual([stdout, stderr], ['[true,false]\n', '']);
 });

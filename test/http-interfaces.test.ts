@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { type Caller, createCaller } from '../src/engine/caller.ts';
 import { answered, unanswered } from './support/fake-callee.ts';
 import { INTERFACE, startServer, type TestServer, VENUE, wrongFields } from './support/http-server.ts';
+import { startCallee } from './support/scripted-callee.ts';
 
 const INTERFACES = `${VENUE}/interfaces`;
 const LARGEST = '9223372036854775807';
@@ -346,6 +349,69 @@ describe('a test call', () => {
     assert.deepEqual(wrongFields(await server.get(`${INTERFACES}/${id}/calls?outcome=LOST`)), [
       'outcome invalid',
     ]);
+  });
+
+  it('stays in the log of a deleted interface, and is in none of an interface that never was', async () => {
+    const id = await server.createInterface();
+    const { json } = await server.post(`${INTERFACES}/${id}/test-call`, { orderId: '5' });
+    assert.equal((await server.delete(`${INTERFACES}/${id}`)).status, 204);
+    assert.equal((await server.get(`${INTERFACES}/${id}`)).status, 404);
+    const log = await server.get(`${INTERFACES}/${id}/calls`);
+    assert.equal(log.status, 200);
+    assert.deepEqual(log.json.items, [json]);
+    for (const query of ['', '?orderId=5', '?orderId=none']) {
+      const unknown = await server.get(`${INTERFACES}/999999/calls${query}`);
+      assert.equal(unknown.status, 404, query);
+      assert.equal(unknown.json.detail, 'There is no interface 999999.');
+    }
+    await server.createVenue('OTHER');
+    const elsewhere = `/api/v1/institutions/OTHER/interfaces/${id}/calls`;
+    assert.equal((await server.get(elsewhere)).status, 404);
+  });
+});
+
+describe('a test call with a real caller', () => {
+  const longAnswer = 'y'.repeat(3_000);
+  /** How many connections three test calls needed, one after the other. */
+  async function connectionsOf(caller: Caller, body: string | Buffer, encoding?: string): Promise<number> {
+    const head = `Content-Length: ${body.length}\r\n${encoding ? `Content-Encoding: ${encoding}\r\n` : ''}`;
+    const callee = await startCallee((socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\n${head}\r\n`);
+      socket.write(body);
+    });
+    const server = await startServer({ caller });
+    try {
+      await server.createVenue();
+      await server.openDestination(`127.0.0.1:${callee.port}`, true);
+      await server.putOrder('5');
+      const id = await server.createInterface({ url: `${callee.origin}/\${orderId}` });
+      for (let calls = 0; calls < 3; calls++) {
+        const { json } = await server.post(`${INTERFACES}/${id}/test-call`, { orderId: '5' });
+        assert.equal(json.outcome, 'DELIVERED', json.detail);
+        assert.equal((json.response as { bodyStart: string }).bodyStart, longAnswer.slice(0, 1_024));
+      }
+      return callee.accepted;
+    } finally {
+      await server.close();
+      await caller.destroy();
+      await callee.close();
+    }
+  }
+  const callerThatReads = (answerBytesMax?: number) =>
+    createCaller({
+      userAgent: 'Orderhook/1.2.3',
+      limits: answerBytesMax === undefined ? {} : { answerBytesMax },
+    });
+
+  it('reads as much of an answer as it may, and keeps the connection', async () => {
+    assert.equal(await connectionsOf(callerThatReads(), longAnswer), 1);
+    assert.equal(await connectionsOf(callerThatReads(3_000), longAnswer), 1);
+    assert.equal(await connectionsOf(callerThatReads(3_000), gzipSync(longAnswer), 'gzip'), 1);
+  });
+
+  it('drops the connection when the answer is longer, decoded, without failing', async () => {
+    assert.equal(await connectionsOf(callerThatReads(2_999), longAnswer), 3);
+    assert.equal(await connectionsOf(callerThatReads(2_999), gzipSync(longAnswer), 'gzip'), 3);
   });
 });
 

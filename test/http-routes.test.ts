@@ -129,6 +129,7 @@ describe('the route table', () => {
       schedules: { name: 'x', launch: 'MANUAL' },
       preview: { orderId: '1' },
       'test-call': { orderId: '1' },
+      resend: { abandoned: true },
     };
     for (const route of routes) {
       const parameter = /:(\w+)(?:\/[\w-]+)?$/.exec(route.path)?.[1] ?? '';

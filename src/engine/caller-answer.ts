@@ -1,6 +1,6 @@
 /**
  * The body of an answer: nobody wants it, but for its first bytes, which the call log keeps (contract, section 2.3).
- * Promises to hold no more than `ANSWER_BYTES_KEPT` of it and to decode no more than a little over `ANSWER_BYTES_MAX`,
+ * Promises to hold no more than `ANSWER_BYTES_KEPT` of it and to decode no more than a little over the given limit,
  * whatever a callee sends. Never fails: a body that does not decode is an ignored body.
  */
 import {
@@ -16,14 +16,20 @@ import {
   type InflateRaw,
   type ZstdDecompress,
 } from 'node:zlib';
-import { ANSWER_BYTES_KEPT, ANSWER_BYTES_MAX } from '../model/limits.ts';
+import { ANSWER_BYTES_KEPT } from '../model/limits.ts';
 
 type Decompress = Gunzip | Inflate | InflateRaw | BrotliDecompress | ZstdDecompress;
 
 /** Counts bytes and keeps the first of them. */
 export class BodyStart {
+  /** Bytes that anybody reads. */
+  readonly bytesMax: number;
   #bytes = 0;
   #kept: Buffer | undefined;
+
+  constructor(bytesMax: number) {
+    this.bytesMax = bytesMax;
+  }
 
   /** False as soon as there are more bytes than anybody reads. */
   add(chunk: Buffer): boolean {
@@ -33,7 +39,7 @@ export class BodyStart {
       this.#kept = this.#kept === undefined ? start : Buffer.concat([this.#kept, start]);
     }
     this.#bytes += chunk.length;
-    return this.#bytes <= ANSWER_BYTES_MAX;
+    return this.#bytes <= this.bytesMax;
   }
 
   text(): string {
@@ -89,7 +95,7 @@ export class BodyDecoder {
 
   add(chunk: Buffer): void {
     this.#encodedBytes += chunk.length;
-    if (this.#encodedBytes > ANSWER_BYTES_MAX) {
+    if (this.#encodedBytes > this.#start.bytesMax) {
       this.#onFull();
       return;
     }

@@ -15,6 +15,7 @@
 import type { Socket } from 'node:net';
 import { createSecureContext, getCACertificates } from 'node:tls';
 import { type Dispatcher, Pool } from 'undici';
+import { ANSWER_BYTES_MAX } from '../model/limits.ts';
 import type { Answer, CallRequest, Outcome } from '../model/outcome.ts';
 import { BodyDecoder, BodyStart, decoderFor } from './caller-answer.ts';
 import { type ConnectionSettings, createConnector } from './caller-connection.ts';
@@ -29,15 +30,23 @@ export type CallLimits = {
   readonly firstByteMs: number;
   /** From the start of the call to the end of its answer. */
   readonly exchangeMs: number;
+  /** Decoded bytes of an answer's body that are read before the connection is dropped. */
+  readonly answerBytesMax: number;
 };
 
 /** [ours] Section 2.3. */
-export const CALL_LIMITS: CallLimits = { connectMs: 5_000, firstByteMs: 15_000, exchangeMs: 30_000 };
+export const CALL_LIMITS: CallLimits = {
+  connectMs: 5_000,
+  firstByteMs: 15_000,
+  exchangeMs: 30_000,
+  answerBytesMax: ANSWER_BYTES_MAX,
+};
 
 export type CallerSettings = {
   /** `Orderhook/<version>`. */
   readonly userAgent: string;
-  readonly limits?: CallLimits | undefined;
+  /** Those that are left out are as in CALL_LIMITS. */
+  readonly limits?: Partial<CallLimits> | undefined;
   readonly resolve?: Resolve | undefined;
   /** `http://host:port`. */
   readonly egressProxy?: string | undefined;
@@ -148,14 +157,8 @@ class HttpCaller implements Caller {
   #isClosed = false;
 
   constructor(settings: CallerSettings) {
-    const {
-      userAgent,
-      limits = CALL_LIMITS,
-      resolve = resolveBySystem,
-      egressProxy,
-      extraCa,
-      connect,
-    } = settings;
+    const { userAgent, resolve = resolveBySystem, egressProxy, extraCa, connect } = settings;
+    const limits = { ...CALL_LIMITS, ...settings.limits };
     this.#limits = limits;
     this.#now = settings.now ?? (() => performance.now());
     this.#headers = headersForUndici(userAgent, false);
@@ -410,14 +413,14 @@ class Call implements Dispatcher.DispatchHandler {
     }
     const make = decoderFor(this.#headers['content-encoding']);
     if (make !== undefined) {
-      this.#bodyStart = new BodyStart();
+      this.#bodyStart = new BodyStart(this.#caller.limits.answerBytesMax);
       this.#decoder = new BodyDecoder(make, this.#bodyStart, () => this.#hasEnough());
     }
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#isSettled) return;
-    this.#bodyStart ??= new BodyStart();
+    this.#bodyStart ??= new BodyStart(this.#caller.limits.answerBytesMax);
     if (this.#decoder !== undefined) this.#decoder.add(chunk);
     else if (!this.#bodyStart.add(chunk)) this.#hasEnough();
   }

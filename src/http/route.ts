@@ -91,10 +91,14 @@ export type RouteRow<P extends string, A extends Access, B, Q> = {
   readonly keepsNumbers?: boolean;
   /**
    * Rules about values that are no matter of schema. They see the fields that are as the schema says, so that what they
-   * find is told together with what the schema found. A field that is missing here may just be wrong.
+   * find is told together with what the schema found. A field that is missing here may just be wrong: `given` names those
+   * that the body has, right or wrong.
    */
   readonly rules?: (
-    call: Omit<Call<P, A, B, Q>, 'body'> & { readonly body: Partial<BodyOf<B>> },
+    call: Omit<Call<P, A, B, Q>, 'body'> & {
+      readonly body: Partial<BodyOf<B>>;
+      readonly given: ReadonlySet<string>;
+    },
   ) => readonly Problem[] | Promise<readonly Problem[]>;
   /** By status. */
   readonly answers: Readonly<Record<number, TSchema>>;
@@ -184,10 +188,14 @@ export function addRoute(app: FastifyInstance, row: Route, gate: Gate, schema: o
         reply,
       } as Omit<Call<string, Access, undefined, undefined>, 'query' | 'body'>;
       const query = queryFields.checkQuery(request.query as Record<string, unknown>);
-      const body = fields ? fields.check(readObject(request.body, row, fields.isAllOptional)) : undefined;
+      const object = fields && readObject(request.body, row, fields.isAllOptional);
+      const body = fields?.check(object);
       const problems = [...query.problems, ...(body?.problems ?? [])];
       const call = { ...given, query: query.sound, body: body ? body.sound : plainBody(request.body, row) };
-      if (row.rules) problems.push(...(await row.rules(call as Parameters<typeof row.rules>[0])));
+      if (row.rules) {
+        const given: ReadonlySet<string> = new Set(Object.keys(object ?? {}));
+        problems.push(...(await row.rules({ ...call, given } as Parameters<typeof row.rules>[0])));
+      }
       throwProblems(problems);
       // Before the handler, which may choose another one.
       reply.code(usualStatus);

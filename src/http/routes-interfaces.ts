@@ -310,7 +310,9 @@ export function interfaceRoutes(parts: {
       async handle({ params, institution }) {
         const id = idFromPath(params.interfaceId, 'interface');
         const figures = found(await store.queueFigures(institution.id, id), 'interface', params.interfaceId);
-        const { waiting, owed, abandoned } = figures;
+        const { waiting, owed, abandoned, heldUntil } = figures;
+        // The store keeps the time after it has passed.
+        const isHeld = heldUntil !== undefined && heldUntil > clock();
         return {
           waiting,
           owed,
@@ -318,7 +320,7 @@ export function interfaceRoutes(parts: {
           oldestWaitingAt: null,
           ...writeOptionalMoment('oldestWaitingAt', figures.oldestWaitingAt),
           heldUntil: null,
-          ...writeOptionalMoment('heldUntil', figures.heldUntil),
+          ...(isHeld && writeOptionalMoment('heldUntil', heldUntil)),
         };
       },
     }),
@@ -342,9 +344,10 @@ export function interfaceRoutes(parts: {
           ...(outcome !== undefined && { outcome }),
           ...(orderId !== undefined && { orderId }),
         });
+        const ofInterface = found(calls, 'interface', params.interfaceId);
         const isNoOrder = text !== undefined && orderId === undefined;
-        const empty: Page<LoggedAttempt> = { items: [] };
-        return pageAnswer(isNoOrder ? empty : found(calls, 'interface', params.interfaceId), callAnswer);
+        const none: Page<LoggedAttempt> = { items: [] };
+        return pageAnswer(isNoOrder ? none : ofInterface, callAnswer);
       },
     }),
   ];

@@ -94,6 +94,9 @@ const EXECUTION = Type.Object({
   delivered: Type.Integer(),
   failed: Type.Integer(),
   abandoned: Type.Integer(),
+  count: Type.Optional(
+    Type.Integer({ description: 'Of a resend: how many closings it had before it when it was asked for.' }),
+  ),
   message: Type.Optional(Type.String()),
 });
 
@@ -245,7 +248,9 @@ export function scheduleRoutes(parts: { store: Store; clock: () => number; stopp
       answers: { 200: pageSchema(EXECUTION) },
       async handle({ params, query, institution }) {
         const { id } = await findSchedule(institution.id, params.scheduleId);
-        return pageAnswer(await store.executions(institution.id, id, pageRequest(query)), executionAnswer);
+        return pageAnswer(await store.executions(institution.id, id, pageRequest(query)), (execution) =>
+          executionAnswer(execution),
+        );
       },
     }),
     route({
@@ -257,8 +262,14 @@ export function scheduleRoutes(parts: { store: Store; clock: () => number; stopp
       answers: { 200: EXECUTION },
       async handle({ params, institution }) {
         const id = idFromPath(params.executionId, 'execution');
-        const execution = await store.executionById(institution.id, id);
-        return executionAnswer(found(execution, 'execution', params.executionId));
+        const execution = found(
+          await store.executionById(institution.id, id),
+          'execution',
+          params.executionId,
+        );
+        const isResend = execution.trigger === 'RESEND';
+        const count = isResend ? await store.resendCount(institution.id, id) : undefined;
+        return executionAnswer(execution, count);
       },
     }),
   ];
@@ -343,7 +354,8 @@ function scheduleAnswer(schedule: Schedule): object {
   };
 }
 
-function executionAnswer(execution: Execution): object {
+/** `count` is that of a resend. */
+function executionAnswer(execution: Execution, count?: number): object {
   return {
     id: String(execution.id),
     interfaceId: String(execution.interfaceId),
@@ -358,6 +370,7 @@ function executionAnswer(execution: Execution): object {
     delivered: execution.delivered,
     failed: execution.failed,
     abandoned: execution.abandoned,
+    ...(count !== undefined && { count }),
     ...(execution.message !== undefined && { message: execution.message }),
   };
 }

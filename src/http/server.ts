@@ -39,6 +39,7 @@ import { interfaceRoutes } from './routes-interfaces.ts';
 import { openingRoutes } from './routes-openings.ts';
 import { orderRoutes } from './routes-orders.ts';
 import { partnerRoutes } from './routes-partners.ts';
+import { resendRoutes } from './routes-resends.ts';
 import { scheduleRoutes } from './routes-schedules.ts';
 import { type Readiness, systemRoutes } from './routes-system.ts';
 import { type SetupLink, setupRoutes } from './setup.ts';
@@ -167,6 +168,7 @@ export function routeTable(
     ...orderRoutes({ store, clock, stopping }),
     ...interfaceRoutes({ ...parts, resolve: parts.resolve, userAgent }),
     ...scheduleRoutes({ store, clock, stopping }),
+    ...resendRoutes({ store, clock }),
     ...openingRoutes(parts),
     ...partnerRoutes(parts),
     ...apiKeyRoutes({ store, clock, principals, findInstitution }),

@@ -68,15 +68,18 @@ function readOrderId(orderId: JsonValue | undefined, details: string): OrderId {
   if (orderId === undefined || orderId === null) {
     throw invalid('orderId', 'order_id_missing', 'The order has no orderId.');
   }
+  if (typeof orderId !== 'number') throw invalidOrderId();
   const plain = PLAIN_ORDER_ID.exec(details)?.[1];
   const isExact = Number.isSafeInteger(orderId) && plain === String(orderId);
   const id = parseOrderId(
     isExact ? plain : (scalarText((parseLossless(details) as JsonObject).orderId) ?? ''),
   );
-  if (id === undefined) {
-    throw invalid('orderId', 'order_id_invalid', `orderId must be an integer from 1 to ${ORDER_ID_MAX}.`);
-  }
+  if (id === undefined) throw invalidOrderId();
   return id;
+}
+
+function invalidOrderId(): AppError {
+  return invalid('orderId', 'order_id_invalid', `orderId must be a JSON integer from 1 to ${ORDER_ID_MAX}.`);
 }
 
 function invalid(path: string, code: string, message: string): AppError {

@@ -50,6 +50,8 @@ type Result = { readonly rows: unknown[]; readonly rowCount: number | null };
 export class Database {
   readonly schema: string;
   readonly isDirect: boolean;
+  /** The same for all that open the same schema of the same database by the same URL. */
+  readonly identity: string;
   readonly #options: DatabaseOptions;
   readonly #hosts: Hosts;
   readonly #pool: pg.Pool;
@@ -65,6 +67,7 @@ export class Database {
     }
     this.schema = options.schema;
     this.isDirect = options.isDirect;
+    this.identity = hash(`${options.url} ${options.schema}`);
     this.#options = options;
     const hosts = new Hosts(parseDatabaseUrl(options.url));
     const hostOf = this.#hostOf;
@@ -205,9 +208,7 @@ export class Statement {
     this.#db = db;
     this.#text = text;
     this.#isReading = isReading;
-    this.#name = db.isDirect
-      ? `orderhook_${createHash('sha256').update(text).digest('hex').slice(0, 16)}`
-      : undefined;
+    this.#name = db.isDirect ? `orderhook_${hash(text)}` : undefined;
   }
 
   async rows(...values: Value[]): Promise<Row[]> {
@@ -239,6 +240,10 @@ export class Statement {
       this.#isReading,
     );
   }
+}
+
+function hash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 16);
 }
 
 function clientConfig(timeoutMs: number): pg.ClientConfig {

@@ -1,0 +1,293 @@
+/**
+ * Tells the parts of this process and other nodes what changed, and hears it from them.
+ *
+ *     publish ──> listeners of this store
+ *             ├─> other threads of this process (BroadcastChannel)
+ *             └─> NOTIFY ──> other nodes' LISTEN connections ──> their listeners
+ *
+ * A nudge can be lost: a node dies before its NOTIFY, a LISTEN connection breaks, a pooler allows none. So the log's end
+ * is looked at every now and then as well.
+ *
+ * NOTIFY takes a lock that the whole server has once, and keeps it until the commit is on disk. So it is not part of the
+ * transaction that it tells of: what came together meanwhile goes out as one, in a transaction of its own that waits for
+ * no disk.
+ */
+import { randomUUID } from 'node:crypto';
+import { BroadcastChannel } from 'node:worker_threads';
+import type pg from 'pg';
+import type { ExecutionId, InstitutionId } from '../../model/entities.ts';
+import type { Change } from '../store.ts';
+import { int8Array, textArray } from './arrays.ts';
+import type { Database } from './database.ts';
+import type { Place } from './log-position.ts';
+import type { LogWatch } from './queue.ts';
+
+export type NudgeOptions = {
+  /** One connection is kept for LISTEN. */
+  readonly listens: boolean;
+  /** Looks for closings that nobody told of. */
+  readonly pollMs: number;
+};
+
+type Message = {
+  readonly origin?: string;
+  readonly closings?: readonly InstitutionId[];
+  readonly configuration?: readonly InstitutionId[];
+  readonly ended?: readonly ExecutionId[];
+};
+
+/** A payload has 8,000 bytes at most; an id has at most 16 digits and a comma. */
+const IDS_PER_MESSAGE = 400;
+const RECONNECT_MS_MIN = 100;
+const RECONNECT_MS_MAX = 5_000;
+/** Closings behind a running transaction are looked for again, less and less often while it runs. */
+const LOOK_AGAIN_MS_MIN = 4;
+const LOOK_AGAIN_MS_MAX = 500;
+
+export class Nudges implements LogWatch {
+  readonly #db: Database;
+  readonly #options: NudgeOptions;
+  readonly #origin = randomUUID();
+  /** Threads of this process are heard through the channel, so their NOTIFY says nothing new. */
+  readonly #siblings = new Set<string>([this.#origin]);
+  readonly #listeners = new Set<(change: Change) => void>();
+  readonly #channel: BroadcastChannel;
+  readonly #notify;
+  readonly #logEnd;
+  readonly #institutionsWaiting;
+  readonly #allInstitutions;
+  readonly #isBeyond;
+
+  #toNotify = { closings: new Set<number>(), configuration: new Set<number>(), ended: new Set<number>() };
+  #isNotifying = false;
+  /** What runs beside the calls of the store; `close` waits for it. */
+  readonly #running = new Set<Promise<void>>();
+  readonly #timers = new Set<NodeJS.Timeout>();
+  #isClosed = false;
+  #isPolling = false;
+  #lastClosingId: number | undefined;
+  #listener: pg.Client | undefined;
+  /** Where reads of each log ended, with something committed behind. */
+  readonly #ends = new Map<InstitutionId, { key: string; delayMs: number; isBusy: boolean }>();
+
+  constructor(db: Database, options: NudgeOptions) {
+    this.#db = db;
+    this.#options = options;
+    this.#channel = new BroadcastChannel(`orderhook postgres ${db.identity}`);
+    this.#channel.onmessage = ({ data }) => {
+      const { origin, change } = data as { origin: string; change: Change };
+      this.#siblings.add(origin);
+      this.#tell(change);
+    };
+    this.#channel.unref();
+    this.#notify = db.writing(
+      "SELECT set_config('synchronous_commit', 'off', true), pg_notify('orderhook', m) FROM unnest($1::text[]) m",
+    );
+    this.#logEnd = db.reading('SELECT last_value FROM orderhook.closing_ids');
+    this.#institutionsWaiting = db.reading(
+      `SELECT DISTINCT q.institution_id FROM orderhook.queues q
+       WHERE NOT q.deleted AND EXISTS (SELECT FROM orderhook.closings c
+         WHERE c.institution_id = q.institution_id AND (c.xid, c.closing_id) > (q.cursor_xid, q.cursor_id))`,
+    );
+    this.#allInstitutions = db.reading(
+      'SELECT DISTINCT institution_id FROM orderhook.queues WHERE NOT deleted',
+    );
+    this.#isBeyond = db.reading(
+      `SELECT 1 FROM orderhook.closings c WHERE c.institution_id = $1 AND (c.xid, c.closing_id) > ($2, $3)
+         AND NOT (c.xid < $4 AND c.xid <> ALL ($5::bigint[])) ORDER BY c.xid, c.closing_id LIMIT 1`,
+    );
+  }
+
+  subscribe(listener: (change: Change) => void): () => void {
+    this.#listeners.add(listener);
+    if (!this.#isPolling) this.#startPolling();
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Begins to hear other nodes. */
+  start(): void {
+    if (this.#options.listens) this.#inBackground(() => this.#listen(RECONNECT_MS_MIN));
+  }
+
+  publish(change: Change): void {
+    this.#tell(change);
+    this.#channel.postMessage({ origin: this.#origin, change });
+    this.#queueNotify(change);
+  }
+
+  /** A read came to the end of what can be read. What is committed behind it is told of again when it may be readable. */
+  reachedEnd(institutionId: InstitutionId, end: Place): void {
+    if (this.#isClosed || this.#listeners.size === 0 || this.#ends.get(institutionId)?.isBusy) return;
+    this.#inBackground(() => this.#lookBeyond(institutionId, end));
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#channel.close();
+    await this.#listener?.end().catch(() => {});
+    while (this.#running.size > 0) await Promise.all(this.#running);
+  }
+
+  #tell(change: Change): void {
+    for (const listener of this.#listeners) listener(change);
+  }
+
+  /** Failures are no harm: what these do is done again, or looked at by polling. */
+  #inBackground(work: () => Promise<void>): void {
+    const running = work()
+      .catch(() => {})
+      .finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  #after(delayMs: number, work: () => Promise<void>): void {
+    if (this.#isClosed) return;
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      this.#inBackground(work);
+    }, delayMs);
+    timer.unref();
+    this.#timers.add(timer);
+  }
+
+  #queueNotify(change: Change): void {
+    const { closings, configuration, ended } = this.#toNotify;
+    if (change.kind === 'closings') for (const id of change.institutionIds) closings.add(id);
+    else if (change.kind === 'configuration') configuration.add(change.institutionId);
+    else for (const id of change.executionIds) ended.add(id);
+    if (this.#isNotifying || this.#isClosed) return;
+    this.#isNotifying = true;
+    this.#inBackground(() => this.#sendNotify());
+  }
+
+  async #sendNotify(): Promise<void> {
+    // A step later, so that what the same turn publishes goes along.
+    await undefined;
+    try {
+      for (let messages = this.#takeMessages(); messages.length > 0; messages = this.#takeMessages()) {
+        await this.#notify.rows(textArray(messages));
+      }
+    } finally {
+      this.#isNotifying = false;
+    }
+  }
+
+  #takeMessages(): string[] {
+    const { closings, configuration, ended } = this.#toNotify;
+    this.#toNotify = { closings: new Set(), configuration: new Set(), ended: new Set() };
+    const origin = this.#origin;
+    return [
+      ...chunks([...closings]).map((ids): Message => ({ origin, closings: ids })),
+      ...chunks([...configuration]).map((ids): Message => ({ origin, configuration: ids })),
+      ...chunks([...ended]).map((ids): Message => ({ origin, ended: ids })),
+    ].map((message) => JSON.stringify(message));
+  }
+
+  #hear(payload: string | undefined): void {
+    let message: Message;
+    try {
+      message = JSON.parse(payload ?? '') as Message;
+    } catch {
+      return; // whoever may connect may notify
+    }
+    if (message.origin !== undefined && this.#siblings.has(message.origin)) return;
+    if (message.closings) this.#tell({ kind: 'closings', institutionIds: message.closings });
+    for (const institutionId of message.configuration ?? [])
+      this.#tell({ kind: 'configuration', institutionId });
+    if (message.ended) this.#tell({ kind: 'executions_ended', executionIds: message.ended });
+  }
+
+  async #listen(retryMs: number): Promise<void> {
+    if (this.#isClosed) return;
+    let client: pg.Client;
+    try {
+      client = await this.#db.connect(true);
+    } catch {
+      this.#after(retryMs, () => this.#listen(Math.min(retryMs * 2, RECONNECT_MS_MAX)));
+      return;
+    }
+    if (this.#isClosed) {
+      await client.end();
+      return;
+    }
+    this.#listener = client;
+    const over = () => {
+      if (this.#listener !== client) return;
+      this.#listener = undefined;
+      client.end().catch(() => {});
+      this.#after(RECONNECT_MS_MIN, () => this.#listen(RECONNECT_MS_MIN));
+    };
+    client.on('error', over);
+    client.on('end', over);
+    client.on('notification', ({ payload }) => this.#hear(payload));
+    try {
+      await client.query(`LISTEN "${this.#db.schema}"`);
+      await this.#tellAll();
+    } catch {
+      over();
+    }
+  }
+
+  /** Nobody was heard for a while: everything may have changed. */
+  async #tellAll(): Promise<void> {
+    const ids = (await this.#allInstitutions.arrays<[InstitutionId]>()).map(([id]) => id);
+    for (const institutionId of ids) this.#tell({ kind: 'configuration', institutionId });
+    if (ids.length > 0) this.#tell({ kind: 'closings', institutionIds: ids });
+  }
+
+  #startPolling(): void {
+    this.#isPolling = true;
+    const poll = async (): Promise<void> => {
+      if (this.#listeners.size === 0) {
+        this.#isPolling = false;
+        return;
+      }
+      try {
+        await this.#pollOnce();
+      } finally {
+        this.#after(this.#options.pollMs, poll);
+      }
+    };
+    this.#after(this.#options.pollMs, poll);
+  }
+
+  async #pollOnce(): Promise<void> {
+    // A connection to a machine that is gone looks as if nothing happened there.
+    await this.#listener?.query('SELECT 1').catch(() => this.#listener?.emit('end'));
+    const [row] = await this.#logEnd.arrays<[number]>();
+    const lastClosingId = row?.[0];
+    if (lastClosingId === this.#lastClosingId) return;
+    this.#lastClosingId = lastClosingId;
+    const institutionIds = (await this.#institutionsWaiting.arrays<[InstitutionId]>()).map(([id]) => id);
+    if (institutionIds.length > 0) this.#tell({ kind: 'closings', institutionIds });
+  }
+
+  async #lookBeyond(institutionId: InstitutionId, { xid, closingId, birth }: Place): Promise<void> {
+    const key = `${xid}:${closingId}`;
+    const before = this.#ends.get(institutionId);
+    const delayMs = before?.key === key ? Math.min(before.delayMs * 2, LOOK_AGAIN_MS_MAX) : LOOK_AGAIN_MS_MIN;
+    const end = { key, delayMs, isBusy: true };
+    this.#ends.set(institutionId, end);
+    let isMore = false;
+    try {
+      const running = int8Array(birth?.running ?? []);
+      isMore =
+        (await this.#isBeyond.row(institutionId, xid, closingId, birth?.xmax ?? 0, running)) !== undefined;
+    } finally {
+      if (!isMore) this.#ends.delete(institutionId);
+    }
+    if (!isMore) return;
+    // Whoever is told reads again, and if that finds nothing new it is the same end: then later.
+    this.#after(delayMs, async () => {
+      end.isBusy = false;
+      this.#tell({ kind: 'closings', institutionIds: [institutionId] });
+    });
+  }
+}
+
+function chunks(ids: readonly number[]): number[][] {
+  const all: number[][] = [];
+  for (let at = 0; at < ids.length; at += IDS_PER_MESSAGE) all.push(ids.slice(at, at + IDS_PER_MESSAGE));
+  return all;
+}

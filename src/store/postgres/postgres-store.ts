@@ -1,0 +1,117 @@
+/**
+ * The store for many nodes: a schema in a PostgreSQL database, 14 or newer, `synchronous_commit=on`.
+ *
+ * Any number of processes and threads may open it; changes are told to all of them.
+ */
+import { StartError } from '../../model/app-error.ts';
+import type { Store } from '../store.ts';
+import { callLogStore } from './call-log.ts';
+import { Database } from './database.ts';
+import { Horizon } from './horizon.ts';
+import { apiKeyStore, institutionStore, partnerStore } from './institutions.ts';
+import { interfaceStore, openingStore } from './interfaces.ts';
+import { migrate } from './migrations.ts';
+import { Nudges } from './nudges.ts';
+import { orderStore } from './orders.ts';
+import { makePartitions, makePartitionsAhead } from './partitions.ts';
+import { queueStore } from './queue.ts';
+import { resendStore } from './resends.ts';
+import { scheduleStore } from './schedules.ts';
+import { sqlState, translate } from './trouble.ts';
+import { leaseStore, retentionStore } from './upkeep.ts';
+
+export type PostgresStoreOptions = {
+  /** `postgres://user:password@host:5432/database`; several hosts, of which one takes writes, are separated by commas. */
+  readonly url: string;
+  /** Everything is in this schema. */
+  readonly schema?: string;
+  /**
+   * Keeps a connection for LISTEN, names for prepared statements and settings in its sessions. False behind pgbouncer in
+   * transaction mode: other nodes are then heard of by looking, four times a second.
+   */
+  readonly listen: boolean;
+  /** Connections, apart from the one for LISTEN. */
+  readonly poolSize?: number;
+  /** Of one statement, and of connecting: how long a frozen server is waited for. */
+  readonly timeoutMs?: number;
+};
+
+export interface PostgresStore extends Store {
+  /**
+   * For how long the oldest write transaction of the whole server has been running: closings that were committed after it
+   * began are not read before it ends. A lower bound, 0 when there is none; for readiness and metrics.
+   */
+  horizonLagMs(): Promise<number>;
+}
+
+const POOL_SIZE = 8;
+const TIMEOUT_MS = 10_000;
+const POLL_MS = { listening: 2_000, alone: 250 };
+
+/**
+ * @throws StartError when the database is of a newer Orderhook, or cannot be used as it is
+ * @throws AppError `store_unavailable` when it cannot be reached
+ */
+export async function openPostgresStore(options: PostgresStoreOptions): Promise<PostgresStore> {
+  const { url, schema = 'orderhook', listen, poolSize = POOL_SIZE, timeoutMs = TIMEOUT_MS } = options;
+  const db = new Database({ url, schema, poolSize, isDirect: listen, timeoutMs });
+  try {
+    await begin(db);
+  } catch (error) {
+    await db.close();
+    throw startTrouble(error);
+  }
+  const nudges = new Nudges(db, { listens: listen, pollMs: listen ? POLL_MS.listening : POLL_MS.alone });
+  nudges.start();
+  const publish = nudges.publish.bind(nudges);
+  const horizon = new Horizon(db);
+  const answers = db.reading('SELECT count(*) FROM orderhook.installation');
+  return {
+    ...institutionStore(db),
+    ...partnerStore(db),
+    ...apiKeyStore(db),
+    ...orderStore(db, publish),
+    ...interfaceStore(db, publish),
+    ...openingStore(db, publish),
+    ...scheduleStore(db, publish),
+    ...queueStore(db, publish, nudges),
+    ...leaseStore(db),
+    ...resendStore(db, publish),
+    ...callLogStore(db),
+    ...retentionStore(db),
+    async check() {
+      await answers.rows();
+    },
+    horizonLagMs: () => horizon.lagMs(),
+    subscribe: (listener) => nudges.subscribe(listener),
+    async close() {
+      await nudges.close();
+      await db.close();
+    },
+  };
+}
+
+async function begin(db: Database): Promise<void> {
+  await migrate(db);
+  await db.writing('SELECT orderhook.rebase_log(true)').rows();
+  await makePartitionsAhead(makePartitions(db), Date.now());
+  const [setting] = await db
+    .reading("SELECT current_setting('synchronous_commit')")
+    .arrays<[synchronousCommit: string]>();
+  // Only where the sessions are not our own: there it was set.
+  if (setting?.[0] === 'off' || setting?.[0] === 'local') {
+    throw new StartError(
+      `The database's synchronous_commit is ${setting[0]}: what is acknowledged could be lost. ` +
+        'Set it for the user: ALTER ROLE … SET synchronous_commit = on.',
+    );
+  }
+}
+
+/** Wrong passwords and names need a person; a server that is away needs time. */
+function startTrouble(error: unknown): unknown {
+  const code = sqlState(error) ?? '';
+  if (code.startsWith('28') || code === '3D000') {
+    return new StartError(`The database cannot be opened: ${(error as Error).message}.`, { cause: error });
+  }
+  return translate(error);
+}

@@ -1,0 +1,178 @@
+/**
+ * Judges a crash run from what stands outside of the process: the callee's log, the acknowledged closings, and when the
+ * process was killed. Pure.
+ *
+ * A life is the time from one start of the process to the next; each call belongs to the life in which it was received.
+ * A call is *repeated* when the callee had answered an earlier call for the same interface and order with 200, or when
+ * it comes sooner after a 500 than the order could be due; either way its outcome was not committed. What is repeated in
+ * a later life is charged to the end of the life of the call before it:
+ *
+ *     life 1  ──A: 200──B: 200──C received──┤ killed          charged to this kill: B, answered before it,
+ *     life 2     ──C answered──────────B──C──D──               and C, running when it came
+ *
+ * The bound, for each kill and interface, of section 5 of the contract:
+ *
+ *     repeated after an answer before the kill   <=  concurrency + answers in the last 50 ms before the kill
+ *     repeated after a call that was running     <=  concurrency
+ *
+ * The first holds although "finished" is counted here at the callee, earlier than the process hears of it: what the
+ * callee answered longer ago than 50 ms, and the process did not count as finished longer ago than that, was running at
+ * one and the same moment, so it is the concurrency at most. The 50 ms are counted back from before the signal was
+ * sent; what was answered between then and when the process was seen to be gone counts as answered before the kill.
+ */
+import type { Death } from './crash-service.ts';
+
+export type CalleeCall = {
+  readonly interfaceName: string;
+  readonly orderId: string;
+  readonly status: 200 | 500;
+  readonly receivedAt: number;
+  /** Undefined: never. */
+  answeredAt: number | undefined;
+};
+
+export type Life = { readonly spawnedAt: number; readonly death: Death };
+
+export type JudgedInterface = {
+  readonly name: string;
+  readonly concurrency: number;
+  /** Orders that it is to be called for, all of them acknowledged. */
+  readonly wanted: ReadonlySet<string>;
+  /** Orders that its filter keeps out. */
+  readonly unwanted: ReadonlySet<string>;
+};
+
+export type RepeatCount = {
+  readonly life: number;
+  readonly interfaceName: string;
+  readonly repeatedAfterAnswer: number;
+  readonly repeatedWhileRunning: number;
+  readonly bound: number;
+};
+
+export type Verdict = {
+  readonly violations: readonly string[];
+  readonly delivered: number;
+  readonly lost: number;
+  readonly repeats: readonly RepeatCount[];
+};
+
+/** [contract, section 5] What finished in the last 50 ms may be called again. */
+export const UNCOMMITTED_MS = 50;
+/** An owed order is due after 10 s at the earliest, 10 % less at random; a little less again, for clocks. */
+const OWED_MS_MIN = 8_900;
+
+export function judge(given: {
+  calls: readonly CalleeCall[];
+  lives: readonly Life[];
+  interfaces: readonly JudgedInterface[];
+  /** From then on owed orders were sent at once, by hand. */
+  drainedFrom: number;
+}): Verdict {
+  const { calls, lives, interfaces, drainedFrom } = given;
+  const violations: string[] = [];
+  const repeats = new RepeatCounter(lives);
+  let [delivered, lost] = [0, 0];
+  for (const { name, concurrency, wanted, unwanted } of interfaces) {
+    const callsOf = new Map<string, CalleeCall[]>();
+    for (const call of calls) {
+      if (call.interfaceName !== name) continue;
+      const ofOrder = callsOf.get(call.orderId);
+      if (ofOrder) ofOrder.push(call);
+      else callsOf.set(call.orderId, [call]);
+      repeats.noteAnswer(call);
+    }
+    for (const orderId of wanted) {
+      if (callsOf.get(orderId)?.some(isDelivery)) delivered += 1;
+      else {
+        lost += 1;
+        violations.push(`${name}: order ${orderId} was acknowledged and never delivered`);
+      }
+    }
+    for (const [orderId, ofOrder] of callsOf) {
+      if (unwanted.has(orderId))
+        violations.push(`${name}: order ${orderId} was called in spite of the filter`);
+      else if (!wanted.has(orderId))
+        violations.push(`${name}: there is no order "${orderId}", which was called`);
+      violations.push(...repeats.note(ofOrder, drainedFrom));
+    }
+    violations.push(...repeats.check(name, concurrency));
+  }
+  return { violations, delivered, lost, repeats: repeats.counts };
+}
+
+function isDelivery({ status, answeredAt }: CalleeCall): boolean {
+  return status === 200 && answeredAt !== undefined;
+}
+
+class RepeatCounter {
+  readonly counts: RepeatCount[] = [];
+  readonly #lives: readonly Life[];
+  /** By life, of the interface that is judged now. */
+  #afterAnswer: number[];
+  #whileRunning: number[];
+  #lastAnswers: number[];
+
+  constructor(lives: readonly Life[]) {
+    this.#lives = lives;
+    this.#afterAnswer = lives.map(() => 0);
+    this.#whileRunning = lives.map(() => 0);
+    this.#lastAnswers = lives.map(() => 0);
+  }
+
+  noteAnswer({ receivedAt, answeredAt }: CalleeCall): void {
+    if (answeredAt === undefined) return;
+    const life = this.#lifeAt(receivedAt);
+    const { death } = this.#lives[life] as Life;
+    if (answeredAt >= death.sentAt - UNCOMMITTED_MS && answeredAt <= death.endedAt) {
+      this.#lastAnswers[life] = (this.#lastAnswers[life] as number) + 1;
+    }
+  }
+
+  /** All calls for one order, in the order in which they were received. */
+  *note(calls: readonly CalleeCall[], drainedFrom: number): Generator<string> {
+    for (const [index, call] of calls.entries()) {
+      const before = calls.slice(0, index).findLast(isDelivery) ?? calls[index - 1];
+      if (!before) continue;
+      const answeredAt = before.answeredAt ?? Number.POSITIVE_INFINITY;
+      const wasDue = call.receivedAt >= drainedFrom || call.receivedAt - answeredAt >= OWED_MS_MIN;
+      if (before.status === 500 && wasDue) continue;
+      const life = this.#lifeAt(before.receivedAt);
+      const { death } = this.#lives[life] as Life;
+      const what = `${call.interfaceName}: order ${call.orderId}, answered ${before.status} in life ${life}, was called again`;
+      if (this.#lifeAt(call.receivedAt) === life) yield `${what} in the same life`;
+      else if (death.signal === 'SIGTERM') yield `${what} after a stop by SIGTERM`;
+      else if (answeredAt <= death.endedAt) this.#afterAnswer[life] = (this.#afterAnswer[life] as number) + 1;
+      else this.#whileRunning[life] = (this.#whileRunning[life] as number) + 1;
+    }
+  }
+
+  /** Closes the account of one interface. */
+  *check(interfaceName: string, concurrency: number): Generator<string> {
+    for (const [life, { death }] of this.#lives.entries()) {
+      const repeatedAfterAnswer = this.#afterAnswer[life] as number;
+      const repeatedWhileRunning = this.#whileRunning[life] as number;
+      const bound = concurrency + (this.#lastAnswers[life] as number);
+      [this.#afterAnswer[life], this.#whileRunning[life], this.#lastAnswers[life]] = [0, 0, 0];
+      if (death.signal !== 'SIGKILL') continue;
+      this.counts.push({ life, interfaceName, repeatedAfterAnswer, repeatedWhileRunning, bound });
+      const what = `${interfaceName}, kill of life ${life}:`;
+      if (repeatedAfterAnswer > bound) {
+        yield `${what} ${repeatedAfterAnswer} answered calls were repeated, more than ${bound}`;
+      }
+      if (repeatedWhileRunning > concurrency) {
+        yield `${what} ${repeatedWhileRunning} running calls were repeated, more than ${concurrency}`;
+      }
+    }
+  }
+
+  #lifeAt(time: number): number {
+    let [first, last] = [0, this.#lives.length - 1];
+    while (first < last) {
+      const middle = Math.ceil((first + last) / 2);
+      if ((this.#lives[middle] as Life).spawnedAt > time) last = middle - 1;
+      else first = middle;
+    }
+    return first;
+  }
+}
