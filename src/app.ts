@@ -135,7 +135,10 @@ async function listen(
 /** Calls that run longer than the grace are cut; their orders stay in the queue. */
 async function stopEngine(engine: EngineThread, graceMs: number, log: Logger): Promise<void> {
   const late = new Promise<'late'>((resolve) => setTimeout(resolve, graceMs, 'late').unref());
-  if ((await Promise.race([engine.stop(), late])) === 'late') {
+  const stopped = engine.stop();
+  stopped.catch(() => {}); // it rejects when the thread is killed below, or died
+  if ((await Promise.race([stopped, late])) === 'late') {
+    await engine.kill();
     log.warn({ event: 'stop.late', graceMs }, 'calls were still running; their orders stay in the queue');
   }
 }

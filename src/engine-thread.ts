@@ -32,7 +32,10 @@ export interface EngineThread {
   /** In the text format of Prometheus. */
   metrics(): Promise<string>;
   readiness(): Promise<Readiness>;
+  /** Resolves when all is committed, or when the thread is dead. */
   stop(): Promise<void>;
+  /** Ends it where it is: what it did not commit is done again by the next engine. */
+  kill(): Promise<void>;
   /** Rejects when the thread died; never resolves. */
   readonly died: Promise<never>;
 }
@@ -44,9 +47,11 @@ export async function startEngineThread(options: EngineThreadOptions): Promise<E
   });
   const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: unknown) => void }>();
   let lastId = 0;
+  let isDead = false;
 
   const died = new Promise<never>((_resolve, reject) => {
     const fail = (error: unknown) => {
+      isDead = true;
       for (const one of waiting.values()) one.reject(error);
       waiting.clear();
       reject(error);
@@ -74,7 +79,10 @@ export async function startEngineThread(options: EngineThreadOptions): Promise<E
     metrics: async () => (await ask('metrics')) as string,
     readiness: async () => (await ask('readiness')) as Readiness,
     async stop() {
-      await ask('stop');
+      if (!isDead) await ask('stop');
+      await worker.terminate();
+    },
+    async kill() {
       await worker.terminate();
     },
     died,

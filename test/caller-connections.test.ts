@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { describe, it } from 'node:test';
 import { createCaller } from '../src/engine/caller.ts';
 import type { Resolve } from '../src/engine/destination.ts';
@@ -286,6 +286,7 @@ describe('where a call may go', () => {
         assert.equal(caller.openConnections, 0);
       },
       {
+        limits: SHORT_LIMITS,
         resolve: () =>
           new Promise((resolve) => {
             answerAtLast = () => resolve([{ address: '127.0.0.1', family: 4 }]);
@@ -396,14 +397,18 @@ describe('TLS', () => {
     ));
 
   it('a callee that is silent in the handshake runs out of the time to connect', () =>
-    withCallee(ok, async ({ callee, caller, call }) => {
-      assertFailed(
-        await call(`https://127.0.0.1:${callee.port}/`),
-        'timeout_connect',
-        /^No TLS with 127\.0\.0\.1:\d+ within 300 ms$/,
-      );
-      await until(() => caller.openConnections === 0, 'the connection is given up');
-    }));
+    withCallee(
+      ok,
+      async ({ callee, caller, call }) => {
+        assertFailed(
+          await call(`https://127.0.0.1:${callee.port}/`),
+          'timeout_connect',
+          /^No TLS with 127\.0\.0\.1:\d+ within 300 ms$/,
+        );
+        await until(() => caller.openConnections === 0, 'the connection is given up');
+      },
+      { limits: SHORT_LIMITS },
+    ));
 
   it('a certificate is checked even where the environment says that none is', async (t) => {
     process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
@@ -485,6 +490,51 @@ describe('the life of a caller', () => {
     assert.equal(callee.accepted, 2);
     assert.deepEqual(outcomes, []);
   });
+
+  it('connections to where nobody is called any more are closed', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    let now = 0;
+    await withCallee(
+      ok,
+      async ({ caller, call }) => {
+        assertDelivered(await call());
+        now += 50_000;
+        t.mock.timers.tick(15_000);
+        assert.equal(caller.openConnections, 1);
+        now += 20_000;
+        t.mock.timers.tick(15_000);
+        // Sooner than the connection itself is idle for too long.
+        await until(() => caller.openConnections === 0, 'the connection is closed', 2_000);
+        assertDelivered(await call());
+      },
+      { now: () => now },
+    );
+  });
+
+  it('however many destinations there are, connections are kept for a thousand of them', () =>
+    withCallee(
+      ok,
+      async ({ callee, caller, call }) => {
+        for (let n = 0; n < 1_010; n++) {
+          assertDelivered(await call(`http://n${n}.example:${callee.port}/`));
+          assert.ok(caller.openConnections <= 1_001, `${caller.openConnections} connections`);
+        }
+        // The first were idle for the longest time.
+        await until(
+          () => ![...callee.connections].includes(first as Socket),
+          'the first connection is closed',
+        );
+      },
+      {
+        resolve: async () => [{ address: '127.0.0.1', family: 4 }],
+        callee: {
+          onAccept: (socket) => {
+            first ??= socket;
+          },
+        },
+      },
+    ));
+  let first: Socket | undefined;
 
   it('close of a caller that never called is at once', async () => {
     const caller = createCaller({ userAgent: USER_AGENT });

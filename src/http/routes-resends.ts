@@ -1,7 +1,7 @@
 /** Resends: orders that are sent again by hand, beside the queue and without moving it. */
 import { Type } from 'typebox';
 import { AppError } from '../model/app-error.ts';
-import { ORDER_ID_MAX } from '../model/limits.ts';
+import { ORDER_ID_MAX, RESEND_ORDERS_MAX } from '../model/limits.ts';
 import { parseOrderId } from '../model/order.ts';
 import type { Problem } from '../model/problem.ts';
 import type { ResendSelection, Store } from '../store/store.ts';
@@ -10,8 +10,6 @@ import { type Route, route } from './route.ts';
 
 const TAG = 'Resends';
 
-/** [ours] Orders that one resend may name. */
-const RESEND_ORDERS_MAX = 10_000;
 /** Wrong order ids that are told one by one; of the rest, how many they are. */
 const WRONG_ORDER_IDS_TOLD_MAX = 20;
 

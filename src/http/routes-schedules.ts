@@ -248,9 +248,7 @@ export function scheduleRoutes(parts: { store: Store; clock: () => number; stopp
       answers: { 200: pageSchema(EXECUTION) },
       async handle({ params, query, institution }) {
         const { id } = await findSchedule(institution.id, params.scheduleId);
-        return pageAnswer(await store.executions(institution.id, id, pageRequest(query)), (execution) =>
-          executionAnswer(execution),
-        );
+        return pageAnswer(await store.executions(institution.id, id, pageRequest(query)), executionAnswer);
       },
     }),
     route({

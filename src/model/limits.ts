@@ -42,3 +42,5 @@ export const UNANSWERED_CALLS_MAX = 10;
 /** Section 7: items of one page of a list. */
 export const PAGE_LIMIT_DEFAULT = 50;
 export const PAGE_LIMIT_MAX = 200;
+/** [ours] Orders that one resend names. */
+export const RESEND_ORDERS_MAX = 10_000;
