@@ -45,6 +45,26 @@ describe('the engine', () => {
       assert.equal(fixture.callee.mostRunning, 3);
     });
 
+    test('while it runs it is on record as RUNNING, and is not begun a second time after a crash', async () => {
+      const one = await fixture.createInterface();
+      const schedule = await fixture.createSchedule(one);
+      await fixture.close(1);
+      fixture.callee.outcome = () => undefined;
+      const { store, clock, institution } = fixture;
+      const requested = await store.requestRun(institution.id, schedule.id, clock.now());
+      await fixture.until(() => fixture.callee.running === 1);
+      assert.equal((await store.executionById(institution.id, requested?.id as number))?.status, 'RUNNING');
+      assert.deepEqual((await store.engineInterface(institution.id, one.id))?.requestedRuns, []);
+      fixture.crash();
+      fixture.callee.outcome = () => answered();
+      await fixture.restart();
+      const interrupted = await store.executionById(institution.id, requested?.id as number);
+      assert.equal(interrupted?.status, 'ERROR');
+      assert.match(interrupted.message ?? '', /process ended/);
+      assert.equal((await fixture.queue(one))?.waiting, 1);
+      assert.equal((await fixture.run(schedule)).delivered, 1);
+    });
+
     test('a failed call leaves the order owed; it is called first at the next executions, 12 times in all, then abandoned', async () => {
       const one = await fixture.createInterface();
       const schedule = await fixture.createSchedule(one);
@@ -448,6 +468,15 @@ describe('the engine', () => {
       });
       fixture.callee.outcome = () => answered();
       assert.equal((await fixture.run(schedule)).delivered, 55);
+    });
+
+    test('an answer in between begins the count anew', async () => {
+      const one = await fixture.createInterface({ concurrency: 1 });
+      const schedule = await fixture.createSchedule(one);
+      await fixture.close(40);
+      fixture.callee.outcome = (_request, number) => (number % 10 === 9 ? answered() : unanswered());
+      const execution = await fixture.run(schedule);
+      assert.deepEqual([execution.called, execution.failed, execution.status], [40, 36, 'WARNING']);
     });
 
     test('answers that are not 2xx do not stop it', async () => {

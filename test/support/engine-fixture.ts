@@ -18,6 +18,7 @@ export class EngineFixture {
   readonly store: Store = openSqliteStore({ file: join(this.#folder.path, 'orderhook.db') });
   engine: Engine = this.#create();
   institution!: Institution;
+  #isCrashed = false;
 
   #create(): Engine {
     const parts: EngineParts = {
@@ -115,9 +116,17 @@ export class EngineFixture {
     return (await this.store.calls(this.institution.id, one.id, { limit: 200 }))?.items ?? [];
   }
 
-  /** The process ends and another begins, on the same store. */
+  /** The process is killed: nothing of it goes on, and what it did not commit is gone. */
+  crash(): void {
+    this.clock.forgetTimers();
+    this.callee.forgetCalls();
+    this.#isCrashed = true;
+  }
+
+  /** The process ends, unless it crashed, and another begins on the same store. */
   async restart(): Promise<void> {
-    await this.engine.stop();
+    if (!this.#isCrashed) await this.engine.stop();
+    this.#isCrashed = false;
     this.engine = this.#create();
     await this.engine.start();
   }

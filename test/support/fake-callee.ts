@@ -34,6 +34,12 @@ export class FakeCallee {
     else this.#open.push(end);
   };
 
+  /** Calls that stayed open have nobody left to tell. */
+  forgetCalls(): void {
+    this.running = 0;
+    this.#open = [];
+  }
+
   /** Ends the calls that stayed open, the last one first when `backwards`. */
   release(outcome: Outcome = answered(), backwards = false): void {
     const open = backwards ? this.#open.reverse() : this.#open;

@@ -21,8 +21,8 @@ export class FakeClock implements Clock {
     };
   }
 
-  get timerCount(): number {
-    return this.#timers.length;
+  forgetTimers(): void {
+    this.#timers = [];
   }
 
   /** Runs what falls due, letting promises and `setImmediate` go on after each timer. */
