@@ -189,6 +189,40 @@ describe('one service, from an empty folder', () => {
     assert.equal(new Set(callee.orderIds).size, 237);
   });
 
+  for (const host of ['127.0.0.1', 'localhost', '2130706433', '[::ffff:127.0.0.1]', '169.254.169.254']) {
+    test(`saving, previewing, a test call and a delivery refuse ${host} by one rule`, async () => {
+      const code = `DOOR${Math.abs([...host].reduce((sum, letter) => sum * 31 + letter.charCodeAt(0), 7)) % 100_000}`;
+      const institution = `/institutions/${code}`;
+      await service.call('POST', '/institutions', { code, name: 'x' });
+      const { port } = new URL(callee.address);
+      const opening = await service.call('POST', `${institution}/proxy-openings`, {
+        destination: `${host}:${port}`,
+      });
+      await service.call('POST', `${institution}/proxy-openings/${opening.id}/open`);
+      const created = await service.call('POST', `${institution}/interfaces`, {
+        name: 'Door',
+        type: 'ORDER_WEBHOOK_V1',
+        url: `http://${host}:${port}/\${orderId}`,
+        method: 'GET',
+      });
+      assert.match(JSON.stringify(created.warnings), /not (public|allowed)|may not be called/i);
+      const own = `${institution}/interfaces/${created.id}`;
+      await service.call('PUT', `${institution}/orders/1`, { orderId: 1, orderState: 'CLOSED' });
+      const preview = await service.call('POST', `${own}/preview`, { orderId: '1' });
+      assert.equal(preview.destination.allowed, false);
+      assert.equal(preview.wouldCall, false);
+      const tested = await service.call('POST', `${own}/test-call`, { orderId: '1' });
+      assert.deepEqual([tested.outcome, tested.reason], ['FAILED', 'destination_not_allowed']);
+      const schedule = await service.call('POST', `${own}/schedules`, { name: 'x', launch: 'MANUAL' });
+      const run = await service.call('POST', `${institution}/schedules/${schedule.id}/run?wait=true`);
+      assert.equal(run.status, 'ERROR');
+      const { items } = await service.call('GET', `${own}/calls?outcome=FAILED`);
+      assert.ok(items.length >= 2);
+      for (const { reason } of items) assert.equal(reason, 'destination_not_allowed');
+      assert.equal(callee.calls.length, 0);
+    });
+  }
+
   test('metrics of the process and of the engine are given together, and the service says that it is ready', async () => {
     const metrics = await (await fetch(`${service.address}/metrics`)).text();
     assert.match(metrics, /^orderhook_calls_total\{outcome="delivered"\} [1-9]/m);

@@ -632,6 +632,50 @@ describe('the engine', () => {
     });
   });
 
+  describe('many interfaces', () => {
+    test('one whose callee never answers delays no other', async () => {
+      const dead = await fixture.createInterface({
+        url: 'https://crm.example/dead/${orderId}',
+        concurrency: 64,
+      });
+      const alive = await fixture.createInterface();
+      await fixture.createSchedule(dead, CONTINUOUS);
+      await fixture.createSchedule(alive, CONTINUOUS);
+      fixture.callee.outcome = ({ url }) => (url.includes('/dead/') ? undefined : answered());
+      await fixture.close(300);
+      await fixture.until(
+        () => fixture.callee.calls.filter(({ url }) => !url.includes('/dead/')).length === 300,
+      );
+      await fixture.clock.advance(50);
+      assert.equal((await fixture.queue(alive))?.waiting, 0);
+      assert.equal((await fixture.queue(dead))?.waiting, 300);
+      fixture.callee.release();
+      fixture.callee.outcome = () => answered();
+    });
+
+    test('a proxy opening that is revoked stops what runs, loses nothing, and all goes on when it is opened again', async () => {
+      const one = await fixture.createInterface({ destination: 'other.example:443', concurrency: 2 });
+      const opening = await fixture.openDestination('other.example:443');
+      const schedule = await fixture.createSchedule(one);
+      await fixture.close(6);
+      fixture.callee.outcome = () => undefined;
+      const running = fixture.run(schedule);
+      await fixture.until(() => fixture.callee.running === 2);
+      const decision = { allowPrivate: false, decidedBy: 'test', decidedAt: fixture.clock.now() };
+      await fixture.store.decideOpening(fixture.institution.id, opening, 'revoke', decision);
+      await fixture.clock.advance(1);
+      fixture.callee.outcome = () => answered();
+      fixture.callee.release();
+      const execution = await running;
+      assert.deepEqual([execution.status, execution.called], ['ERROR', 2]);
+      assert.match(execution.message ?? '', /no open proxy opening/);
+      assert.equal((await fixture.queue(one))?.waiting, 4);
+      await fixture.openDestination('other.example:443');
+      assert.equal((await fixture.run(schedule)).delivered, 4);
+      assert.deepEqual(fixture.callee.orderIds, ['1', '2', '3', '4', '5', '6']);
+    });
+  });
+
   describe('restarts', () => {
     test('a stop lets running calls end and repeats none of them', async () => {
       const one = await fixture.createInterface({ concurrency: 4 });
