@@ -1,23 +1,25 @@
 /**
  * The composition root: puts the parts of the service together, starts them in order and stops them in reverse.
  *
- *     settings -> data folder -> store -> engine (own thread) -> server
+ *     settings -> database -> store -> engine (own thread) -> server
  */
 import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
-import { type DataFolder, holdDataFolder } from './data-folder.ts';
+import { holdDataFolder, keptEncryptionKey } from './data-folder.ts';
 import { createCaller } from './engine/caller.ts';
-import { type EngineThread, startEngineThread } from './engine-thread.ts';
+import { type EngineThread, type EngineThreadOptions, startEngineThread } from './engine-thread.ts';
 import { createServer } from './http/server.ts';
 import { createSetupLink } from './http/setup.ts';
 import { createVault } from './http/vault.ts';
 import { StartError } from './model/app-error.ts';
-import { createProcessMetrics } from './observe/metrics.ts';
+import { createServiceMetrics } from './observe/metrics.ts';
+import { type DatabaseChoice, openStore } from './open-store.ts';
 import type { Settings } from './settings.ts';
 import { ThreadLock } from './store/sqlite/database.ts';
-import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
 import { USER_AGENT, VERSION } from './version.ts';
+
+const DAY_MS = 24 * 60 * 60 * 1_000;
 
 export type Service = {
   /** `http://127.0.0.1:8080` */
@@ -32,42 +34,29 @@ export type Service = {
 
 /** @throws StartError when a setting or the data folder does not allow it */
 export async function startService(settings: Settings, log: Logger): Promise<Service> {
-  if (settings.databaseUrl !== '')
-    throw new StartError('ORDERHOOK_DATABASE_URL: PostgreSQL is not supported yet.');
   const extraCa = readExtraCa(settings.extraCaFile);
   const releasers: (() => unknown)[] = [];
   const release = async () => {
     for (let next = releasers.pop(); next !== undefined; next = releasers.pop()) await next();
   };
   try {
-    const folder = holdDataFolder(settings.dataFolder, new Date());
-    releasers.push(() => folder.release());
-    const lock = new ThreadLock();
-    const store = openSqliteStore({ file: folder.databaseFile, lockMemory: lock.memory });
+    const { database, encryptionKey } = chooseDatabase(settings, releasers);
+    const store = await openStore(database);
     releasers.push(() => store.close());
 
-    const limits = callLimits(settings);
-    const engine = await startEngineThread({
-      databaseFile: folder.databaseFile,
-      lockMemory: lock.memory,
-      logLevel: settings.logLevel,
-      limits,
-      egressProxy: settings.egressProxy,
-      extraCa,
-    });
+    const engine = await startEngineThread(engineOptions(settings, database, extraCa));
     releasers.push(() => stopEngine(engine, settings.stopGraceMs, log));
 
     // For previews and test calls only: deliveries are the engine's.
     const caller = createCaller({
       userAgent: USER_AGENT,
-      limits,
+      limits: callLimits(settings),
       ...(settings.egressProxy === '' ? {} : { egressProxy: settings.egressProxy }),
       ...(extraCa === '' ? {} : { extraCa }),
     });
     releasers.push(() => caller.close());
 
-    const processMetrics = createProcessMetrics();
-    releasers.push(() => processMetrics.stop());
+    const metrics = createServiceMetrics(() => store.queueTotals());
     const needsSetup = settings.adminKey === '' && !(await store.hasAdministrator());
     const setup = needsSetup ? createSetupLink() : undefined;
     const server = await createServer({
@@ -76,14 +65,14 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
       clock: Date.now,
       log,
       version: VERSION,
-      vault: createVault(encryptionKey(settings, folder)),
+      vault: createVault(encryptionKey),
       ...(setup ? { setup } : {}),
       ...(settings.adminKey === '' ? {} : { adminKey: settings.adminKey }),
       limits: { webServiceCallsPerMinute: settings.webServiceCallsPerMinute },
-      metrics: async () => (await processMetrics.text()) + (await engine.metrics()),
+      metrics: async () => (await metrics.text()) + (await engine.metrics()),
       engineReadiness: () => engine.readiness(),
     });
-    releasers.push(() => server.close());
+    releasers.push(() => closeServer(server, settings.stopGraceMs));
     const address = await listen(server, settings);
     return {
       address,
@@ -95,6 +84,31 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
     await release();
     throw error;
   }
+}
+
+/** The engine alone, beside others on one PostgreSQL database. @throws StartError without such a database */
+export async function startWorker(
+  settings: Settings,
+  log: Logger,
+): Promise<Pick<Service, 'stop' | 'broken'>> {
+  const { databaseUrl: url, databaseListen } = settings;
+  if (url === '') throw new StartError('A worker needs PostgreSQL: set ORDERHOOK_DATABASE_URL.');
+  const database: DatabaseChoice = { kind: 'postgres', url, listen: databaseListen === 'on' };
+  const engine = await startEngineThread(
+    engineOptions(settings, database, readExtraCa(settings.extraCaFile)),
+  );
+  return { stop: () => stopEngine(engine, settings.stopGraceMs, log), broken: engine.died };
+}
+
+function engineOptions(settings: Settings, database: DatabaseChoice, extraCa: string): EngineThreadOptions {
+  return {
+    database,
+    logLevel: settings.logLevel,
+    limits: callLimits(settings),
+    egressProxy: settings.egressProxy,
+    extraCa,
+    retentionMs: settings.retentionDays * DAY_MS,
+  };
 }
 
 function callLimits(settings: Settings) {
@@ -115,8 +129,24 @@ function readExtraCa(file: string): string {
   }
 }
 
-function encryptionKey(settings: Settings, folder: DataFolder): Uint8Array {
-  return settings.encryptionKey === '' ? folder.encryptionKey : Buffer.from(settings.encryptionKey, 'hex');
+/** SQLite in the data folder, which this process then holds, or PostgreSQL; and the key that secrets are sealed with. */
+function chooseDatabase(
+  settings: Settings,
+  releasers: (() => unknown)[],
+): { database: DatabaseChoice; encryptionKey: Uint8Array } {
+  const given = settings.encryptionKey === '' ? undefined : Buffer.from(settings.encryptionKey, 'hex');
+  if (settings.databaseUrl !== '') {
+    return {
+      database: { kind: 'postgres', url: settings.databaseUrl, listen: settings.databaseListen === 'on' },
+      encryptionKey: given ?? keptEncryptionKey(settings.dataFolder),
+    };
+  }
+  const folder = holdDataFolder(settings.dataFolder, new Date());
+  releasers.push(() => folder.release());
+  return {
+    database: { kind: 'sqlite', file: folder.databaseFile, lockMemory: new ThreadLock().memory },
+    encryptionKey: given ?? folder.encryptionKey,
+  };
 }
 
 async function listen(
@@ -130,6 +160,13 @@ async function listen(
   }
   const bound = server.server.address() as AddressInfo;
   return `http://${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`;
+}
+
+/** Requests that are under way are answered; a client that stalls in one is cut off after the grace. */
+async function closeServer(server: Awaited<ReturnType<typeof createServer>>, graceMs: number): Promise<void> {
+  const cut = setTimeout(() => server.server.closeAllConnections(), graceMs).unref();
+  await server.close();
+  clearTimeout(cut);
 }
 
 /** Calls that run longer than the grace are cut; their orders stay in the queue. */

@@ -18,19 +18,14 @@ export type DataFolder = {
  * @throws StartError that says who holds it
  */
 export function holdDataFolder(folder: string, now: Date): DataFolder {
-  const path = resolve(folder);
-  try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw new StartError(`The data folder ${path} cannot be made: ${(error as Error).message}.`);
-  }
+  const path = makeFolder(folder);
   const lock = lockFolder(path);
   const holder = join(path, 'held-by');
   writeFileSync(holder, `process ${process.pid}, since ${now.toISOString()}\n`);
   return {
     path,
     databaseFile: join(path, 'orderhook.db'),
-    encryptionKey: keptKey(join(path, 'encryption.key')),
+    encryptionKey: keptEncryptionKey(path),
     release() {
       rmSync(holder, { force: true });
       lock.close();
@@ -64,7 +59,19 @@ function holderOf(path: string): string {
   }
 }
 
-function keptKey(file: string): Uint8Array {
+function makeFolder(folder: string): string {
+  const path = resolve(folder);
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    return path;
+  } catch (error) {
+    throw new StartError(`The data folder ${path} cannot be made: ${(error as Error).message}.`);
+  }
+}
+
+/** Made once; nodes that do not share a data folder must be given one key instead. */
+export function keptEncryptionKey(folder: string): Uint8Array {
+  const file = join(makeFolder(folder), 'encryption.key');
   try {
     writeFileSync(file, `${randomBytes(32).toString('hex')}\n`, { mode: 0o600, flag: 'wx' });
   } catch (error) {

@@ -6,7 +6,7 @@ import type { EngineThreadAnswer, EngineThreadOptions, EngineThreadRequest } fro
 import { systemClock } from './model/clock.ts';
 import { createLog } from './observe/log.ts';
 import { createEngineMetrics } from './observe/metrics.ts';
-import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
+import { leaseTimes, openStore } from './open-store.ts';
 import { USER_AGENT } from './version.ts';
 
 const port = parentPort;
@@ -14,7 +14,7 @@ if (!port) throw new Error('This module runs in a thread only.');
 const options = workerData as EngineThreadOptions;
 
 const log = createLog(options.logLevel);
-const store = openSqliteStore({ file: options.databaseFile, lockMemory: options.lockMemory });
+const store = await openStore(options.database);
 const caller = createCaller({
   userAgent: USER_AGENT,
   limits: options.limits,
@@ -29,6 +29,8 @@ const engine = createEngine({
   random: Math.random,
   log,
   userAgent: USER_AGENT,
+  leases: leaseTimes(options.database),
+  retentionMs: options.retentionMs,
   onExecutionEnd: metrics.executionEnded,
 });
 

@@ -4,11 +4,11 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { LogLevel } from './observe/log.ts';
+import type { DatabaseChoice } from './open-store.ts';
 
 /** What the thread needs to put its parts together; plain data, since it crosses into the thread. */
 export type EngineThreadOptions = {
-  readonly databaseFile: string;
-  readonly lockMemory: SharedArrayBuffer;
+  readonly database: DatabaseChoice;
   readonly logLevel: LogLevel;
   readonly limits: {
     readonly connectMs: number;
@@ -19,6 +19,7 @@ export type EngineThreadOptions = {
   readonly egressProxy: string;
   /** PEM; empty: none. */
   readonly extraCa: string;
+  readonly retentionMs: number;
 };
 
 export type Readiness = { readonly ready: boolean; readonly because?: string };

@@ -68,6 +68,12 @@ export const SETTINGS = {
     secret: true,
     parse: url(['postgres:', 'postgresql:']),
   }),
+  databaseListen: define({
+    env: 'ORDERHOOK_DATABASE_LISTEN',
+    default: 'on',
+    about: 'PostgreSQL: `off` behind pgbouncer in transaction mode, which has no LISTEN.',
+    parse: oneOf(['on', 'off']),
+  }),
   adminKey: define({
     env: 'ORDERHOOK_ADMIN_KEY',
     default: '',
@@ -134,6 +140,13 @@ export const SETTINGS = {
     default: 3_000,
     about: 'getOrderDetails calls that one partner may make in a minute.',
     parse: integer(1, 1_000_000),
+  }),
+  retentionDays: define({
+    env: 'ORDERHOOK_RETENTION_DAYS',
+    default: 365,
+    about:
+      'Call log, ended executions and closings that every queue has passed are removed when they are older.',
+    parse: integer(1, 36_500),
   }),
   stopGraceMs: define({
     env: 'ORDERHOOK_STOP_GRACE_MS',

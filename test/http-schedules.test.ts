@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { request } from 'node:http';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe, it, type TestContext } from 'node:test';
+import { waitForEnd } from '../src/http/execution-wait.ts';
 import type { Execution } from '../src/model/entities.ts';
 import type { Change, Store } from '../src/store/store.ts';
 import { startServer, type TestServer, VENUE, wrongFields } from './support/http-server.ts';
@@ -229,6 +230,61 @@ describe('a server that stops', () => {
     assert.equal(response.statusCode, 202);
     response.resume();
     await closed;
+  });
+});
+
+describe('waiting for the end of an execution', () => {
+  const running = { id: 7 } as Execution;
+  const ended = { id: 7, endedAt: 5 } as Execution;
+
+  /** A store whose execution ends when the test says so, and timers that stand still. */
+  function startWait(context: TestContext) {
+    context.mock.timers.enable({ apis: ['setInterval'] });
+    const listeners = new Set<(change: Change) => void>();
+    const state = { execution: running, listeners };
+    const client = new AbortController();
+    const end = waitForEnd({
+      store: {
+        executionById: async () => state.execution,
+        subscribe(listener) {
+          listeners.add(listener);
+          return () => listeners.delete(listener);
+        },
+      },
+      institutionId: 1,
+      id: 7,
+      until: [client.signal],
+    });
+    const tell = (id: number) => {
+      for (const listener of listeners) listener({ kind: 'executions_ended', executionIds: [id] });
+    };
+    return { state, client, end, tell, settle: () => new Promise((resolve) => setImmediate(resolve)) };
+  }
+
+  it('ends as soon as the store tells of it', async (context) => {
+    const { state, end, tell, settle } = startWait(context);
+    await settle();
+    tell(8);
+    await settle();
+    state.execution = ended;
+    tell(7);
+    assert.equal(await end, ended);
+    assert.equal(state.listeners.size, 0);
+  });
+
+  it('ends within a second when what the store told was lost', async (context) => {
+    const { state, end, settle } = startWait(context);
+    await settle();
+    state.execution = ended;
+    context.mock.timers.tick(1_000);
+    assert.equal(await end, ended);
+  });
+
+  it('ends at once, and with nothing, when nobody waits any more', async (context) => {
+    const { client, end, settle } = startWait(context);
+    await settle();
+    client.abort();
+    assert.equal(await end, undefined);
   });
 });
 

@@ -7,9 +7,11 @@ import { addImport } from './import.ts';
 import { addListen } from './listen.ts';
 import { addMigrate } from './migrate.ts';
 import { addServe } from './serve.ts';
+import { addWorker } from './worker.ts';
 
 export const COMMANDS: readonly ((program: Command) => void)[] = [
   addServe,
+  addWorker,
   addDemo,
   addListen,
   addImport,

@@ -225,7 +225,7 @@ function shorten(text: string, charactersMax = TEXT_CHARACTERS_MAX): string {
 function pathOf(place: Place): string {
   let path = '';
   for (let at: Place | undefined = place; at?.parent; at = at.parent) {
-    if (false) return `…${path}`;
+    if (path.length > PATH_CHARACTERS_MAX) return `…${path}`;
     const isRoot =
       !at.parent.parent && typeof at.key === 'string' && at.key.toLowerCase() === ORDER_ROOT.toLowerCase();
     if (isRoot) return path === '' ? ORDER_ROOT : path;

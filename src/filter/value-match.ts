@@ -103,8 +103,10 @@ function startsWith(start: string): TextTest {
 function literalStart(expression: string): string {
   if (expression.includes('|')) return '';
   const end = expression.search(METACHARACTER);
-  if (!'?*+{'.includes(expression[end] as string)) return expression.slice(0, end);
-  // The quantifier speaks of the last character, which may be a surrogate pair.
+  // These stand for something of their own. A quantifier speaks of the character before it, also across what stands for
+  // nothing, such as `(?i)` or `\Q\E`.
+  if ('.[^$'.includes(expression[end] as string)) return expression.slice(0, end);
+  // A character may be a surrogate pair.
   return Array.from(expression.slice(0, end)).slice(0, -1).join('');
 }
 

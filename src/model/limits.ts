@@ -20,6 +20,8 @@ export const FILTER_SEGMENTS_MAX = 16;
 export const ORDER_ID_MAX = 9_223_372_036_854_775_807n;
 /** [ours] Section 4.4: bytes of one order's details. */
 export const ORDER_BYTES_MAX = 1024 * 1024;
+/** [ours] Levels of lists and objects within one order. */
+export const ORDER_LEVELS_MAX = 100;
 /** Section 4.3: seconds between `iat` and `exp` of a partner's token, at most. */
 export const TOKEN_LIFETIME_SECONDS_MAX = 900;
 /** Section 4.3: seconds that a token from the auth call is good for. */

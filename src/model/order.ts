@@ -1,6 +1,6 @@
 /** Orders as they come in and are kept: the text that the owner gave, of which we read the id and the state. */
 import { AppError } from './app-error.ts';
-import { ORDER_ID_MAX } from './limits.ts';
+import { ORDER_ID_MAX, ORDER_LEVELS_MAX } from './limits.ts';
 import {
   type JsonObject,
   type JsonValue,
@@ -58,7 +58,24 @@ export function readOrderDetails(details: string): OrderDetails {
   if (typeof orderState !== 'string' || orderState === '' || orderState.length > 64) {
     throw invalid('orderState', 'order_state_invalid', 'orderState must be a text of 1 to 64 characters.');
   }
+  if (isDeeperThan(value, ORDER_LEVELS_MAX)) {
+    throw invalid(
+      '',
+      'order_too_deep',
+      `Values in an order may be nested ${ORDER_LEVELS_MAX} levels deep at most.`,
+    );
+  }
   return { orderId: readOrderId(orderId, details), orderState, details };
+}
+
+/** Whoever reads an order walks it by recursion: one that is too deep would break a filter or an answer much later. */
+function isDeeperThan(value: JsonValue, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if (levels === 0) return true;
+  for (const name in value) {
+    if (isDeeperThan((value as JsonObject)[name] as JsonValue, levels - 1)) return true;
+  }
+  return false;
 }
 
 /** The usual spelling, which spares the second, lossless parse: JavaScript holds it, and it is not 1e3 or 12.0. */

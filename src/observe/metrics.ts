@@ -1,5 +1,5 @@
 /** Metrics in the text format of Prometheus. Labels never name an order, and an institution's names stay out. */
-import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Execution } from '../model/entities.ts';
 
 export type EngineMetrics = {
@@ -7,7 +7,7 @@ export type EngineMetrics = {
   text(): Promise<string>;
 };
 
-/** Of the engine; the process's own are with `createProcessMetrics`. */
+/** Of the engine; the process's own are with `createServiceMetrics`. */
 export function createEngineMetrics(): EngineMetrics {
   const registers = [new Registry()];
   const executions = new Counter({
@@ -52,12 +52,20 @@ export function createEngineMetrics(): EngineMetrics {
   };
 }
 
-/** Memory, processor time and the event loop of this process. */
-export function createProcessMetrics(): { text(): Promise<string>; stop(): void } {
+export type QueueTotals = { readonly waiting: number; readonly owed: number; readonly abandoned: number };
+
+/** Memory, processor time and the event loop of this process, and the queues of all interfaces together. */
+export function createServiceMetrics(queueTotals: () => Promise<QueueTotals>): { text(): Promise<string> } {
   const register = new Registry();
   collectDefaultMetrics({ register });
-  return {
-    text: () => register.metrics(),
-    stop: () => register.clear(),
-  };
+  new Gauge({
+    name: 'orderhook_deliveries',
+    help: 'Deliveries that are not made, over all interfaces, by state.',
+    labelNames: ['state'],
+    registers: [register],
+    async collect() {
+      for (const [state, count] of Object.entries(await queueTotals())) this.set({ state }, count);
+    },
+  });
+  return { text: () => register.metrics() };
 }

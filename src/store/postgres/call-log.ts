@@ -14,15 +14,10 @@ import { cursorNumber, FROM_NEWEST, optional, type Row, toPage } from './rows.ts
 export const ATTEMPT_COLUMNS = `closing_id, order_id, attempt, execution_id, trigger, started_at, duration_ms, outcome,
   reason, detail, status, headers, body_start, next_attempt_at, call_template_id`;
 
-const ATTEMPT_TYPES =
+export const ATTEMPT_TYPES: readonly string[] =
   'bigint bigint integer bigint text bigint integer text text text integer text text bigint bigint'.split(
     ' ',
   );
-
-/** `$n::bigint[], …` for `unnest`, the first of them `$first`. */
-export function attemptParameters(first: number): string {
-  return ATTEMPT_TYPES.map((type, index) => `$${first + index}::${type}[]`).join(', ');
-}
 
 export type AttemptToLog = Attempt & { readonly callTemplateId: number };
 
@@ -73,7 +68,7 @@ export function callLogStore(db: Database): CallLogStore & Pick<QueueStore, 'cal
        WHERE institution_id = $1 AND interface_id = $2 RETURNING last_attempt_id
      )
      INSERT INTO orderhook.attempts (institution_id, interface_id, attempt_id, ${ATTEMPT_COLUMNS})
-     SELECT $1, $2, queue.last_attempt_id, t.* FROM queue CROSS JOIN unnest(${attemptParameters(3)}) t
+     SELECT $1, $2, queue.last_attempt_id, t.* FROM queue CROSS JOIN unnest(${ATTEMPT_TYPES.map((type, index) => `$${index + 3}::${type}[]`).join(', ')}) t
      RETURNING attempt_id`,
   );
   const findTemplate = db.reading(

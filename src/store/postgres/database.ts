@@ -76,6 +76,8 @@ export class Database {
       constructor() {
         super({ ...config, connectionString: hosts.current.url });
         hostOf.set(this, hosts.current);
+        // While a statement runs the pool listens to nothing; the statement's own error tells the same.
+        this.on('error', () => {});
       }
     }
     this.#hosts = hosts;
@@ -189,6 +191,7 @@ export class Database {
     await client.query(
       `SELECT set_config('statement_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false),
          set_config('client_connection_check_interval', '5s', false), set_config('jit', 'off', false),
+         set_config('plan_cache_mode', 'force_generic_plan', false),
          set_config('synchronous_commit',
            CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
              ELSE current_setting('synchronous_commit') END, false)`,

@@ -1,5 +1,4 @@
 /** The engine's side: the log read forward from a cursor, the owed list, and the one commit that moves them. */
-import { randomInt } from 'node:crypto';
 import type { ClosingId } from '../../model/delivery.ts';
 import type { InstitutionId } from '../../model/entities.ts';
 import type {
@@ -12,9 +11,9 @@ import type {
   WaitingClosing,
 } from '../store.ts';
 import { READ_CHARACTERS_MAX } from '../store.ts';
-import { boolArray, int4Array, int8Array, textArray } from './arrays.ts';
-import { ATTEMPT_COLUMNS, attemptParameters, attemptValues } from './call-log.ts';
-import type { Database, Statement, Value } from './database.ts';
+import { int8Array } from './arrays.ts';
+import { progressCommit } from './commit.ts';
+import type { Database, Statement } from './database.ts';
 import { toInterface } from './interfaces.ts';
 import { type Birth, type Place, toPlace, toPosition } from './log-position.ts';
 import { makePartitions, withPartitions } from './partitions.ts';
@@ -91,7 +90,7 @@ export function queueStore(
        FROM (${owedRows}) d LEFT JOIN orderhook.orders o ON o.institution_id = $1 AND o.order_id = d.order_id
      ) w WHERE bytes_before < ${READ_CHARACTERS_MAX} ORDER BY due_at, closing_id`,
   );
-  const commit = db.writing(COMMIT);
+  const commit = progressCommit(db);
   const interrupted = db.writing(
     `UPDATE orderhook.executions SET status = 'ERROR', ended_at = $1, message = $2
      WHERE institution_id = $3 AND interface_id = $4 AND status = 'RUNNING' AND begun AND trigger <> 'RESEND'`,
@@ -101,10 +100,7 @@ export function queueStore(
   /** Commits at most one progress of each interface. */
   async function commitOnce(progress: readonly Progress[], nodeId: string): Promise<Progress[]> {
     const times = progress.flatMap(({ attempts }) => attempts.map(({ startedAt }) => startedAt));
-    const rows = await withPartitions(partitions, 'attempts', times, () =>
-      commit.arrays<[place: number]>(nodeId, ...commitValues(progress)),
-    );
-    const done = new Set(rows.map(([place]) => place));
+    const done = await withPartitions(partitions, 'attempts', times, () => commit(progress, nodeId));
     return progress.filter((_one, index) => !done.has(index + 1));
   }
 
@@ -178,209 +174,6 @@ export function queueStore(
   function both(make: (birth: string) => Statement): { plain: Statement; afterBirth: Statement } {
     return { plain: make(''), afterBirth: make(afterBirth) };
   }
-}
-
-/** Columns of `unnest`, as `$n::type[]`, from the parameter `first` on. */
-function parameters(first: number, types: string): string {
-  return types
-    .split(' ')
-    .map((type, index) => `$${first + index}::${type}[]`)
-    .join(', ');
-}
-
-/**
- * All of one call of commitProgress: under its fence each interface's outcomes enter their lists and its cursor moves.
- * Rows of one interface find each other by `p`, its place in the call.
- *
- * - `locked`: those whose lease holds, their rows locked in one order by all. Whoever takes an interface over needs the
- *   same row, so a lease that holds here holds until the commit. A deleted interface belongs to nobody: what was under way
- *   for it still enters the call log.
- * - `fresh`: a call that is made again, because the answer to it was lost, finds its own token and does nothing.
- */
-const COMMIT = `
-  WITH given AS MATERIALIZED (
-    SELECT * FROM unnest(${parameters(2, 'bigint bigint bigint bigint bigint boolean bigint integer bigint')})
-      WITH ORDINALITY AS g (institution_id, interface_id, fence, cursor_xid, cursor_id, sets_hold, held_until,
-        attempt_count, token, p)
-  ), locked AS MATERIALIZED (
-    SELECT g.*, q.last_attempt_id, q.deleted, q.last_commit = g.token AS is_repeated
-    FROM given g JOIN orderhook.queues q USING (institution_id, interface_id)
-    WHERE q.deleted OR q.owner = $1 AND q.fence = g.fence
-      AND EXISTS (SELECT FROM orderhook.nodes n WHERE n.node_id = $1 AND n.expires_at > clock_timestamp())
-    ORDER BY institution_id, interface_id FOR UPDATE OF q
-  ), fresh AS MATERIALIZED (
-    SELECT * FROM locked WHERE NOT is_repeated
-  ), alive AS MATERIALIZED (
-    SELECT * FROM fresh WHERE NOT deleted
-  ), settled AS (
-    DELETE FROM orderhook.owed d
-    USING unnest(${parameters(11, 'integer bigint')}) AS s (p, closing_id) JOIN alive a USING (p)
-    WHERE d.institution_id = a.institution_id AND d.interface_id = a.interface_id AND d.closing_id = s.closing_id
-    RETURNING a.p
-  ), owed AS (
-    INSERT INTO orderhook.owed AS d (institution_id, interface_id, closing_id, order_id, attempts, due_at)
-    SELECT a.institution_id, a.interface_id, o.closing_id, o.order_id, o.attempts, o.due_at
-    FROM unnest(${parameters(13, 'integer bigint bigint integer bigint')})
-      AS o (p, closing_id, order_id, attempts, due_at) JOIN alive a USING (p)
-    ON CONFLICT (institution_id, interface_id, closing_id)
-      DO UPDATE SET attempts = excluded.attempts, due_at = excluded.due_at
-    RETURNING d.institution_id, d.interface_id, d.xmax = 0 AS is_new
-  ), resent AS (
-    DELETE FROM orderhook.abandoned d
-    USING unnest(${parameters(18, 'integer bigint')}) AS s (p, closing_id) JOIN alive a USING (p)
-    WHERE d.institution_id = a.institution_id AND d.interface_id = a.interface_id AND d.closing_id = s.closing_id
-    RETURNING a.p
-  ), abandoned AS (
-    INSERT INTO orderhook.abandoned AS d (institution_id, interface_id, closing_id, order_id, attempts)
-    SELECT a.institution_id, a.interface_id, o.closing_id, o.order_id, o.attempts
-    FROM unnest(${parameters(20, 'integer bigint bigint integer')}) AS o (p, closing_id, order_id, attempts)
-      JOIN alive a USING (p)
-    ON CONFLICT (institution_id, interface_id, closing_id) DO UPDATE SET attempts = excluded.attempts
-    RETURNING d.institution_id, d.interface_id, d.xmax = 0 AS is_new
-  ), executions AS (
-    INSERT INTO orderhook.executions (execution_id, institution_id, interface_id, schedule_id, trigger, status, begun,
-      started_at, ended_at, looked, filtered_out, called, delivered, failed, abandoned, message)
-    SELECT e.execution_id, f.institution_id, f.interface_id, e.schedule_id, e.trigger, e.status, true,
-      e.started_at, e.ended_at, e.looked, e.filtered_out, e.called, e.delivered, e.failed, e.abandoned, e.message
-    FROM unnest(${parameters(
-      24,
-      'integer bigint bigint text text bigint bigint integer integer integer integer integer integer text',
-    )}) AS e (p, execution_id, schedule_id, trigger, status, started_at, ended_at, looked, filtered_out, called,
-      delivered, failed, abandoned, message) JOIN fresh f USING (p)
-    ON CONFLICT (institution_id, execution_id) DO UPDATE SET status = excluded.status, begun = true,
-      started_at = excluded.started_at, ended_at = excluded.ended_at, looked = excluded.looked,
-      filtered_out = excluded.filtered_out, called = excluded.called, delivered = excluded.delivered,
-      failed = excluded.failed, abandoned = excluded.abandoned, message = excluded.message
-    RETURNING institution_id, execution_id, trigger, ended_at
-  ), forgotten AS (
-    DELETE FROM orderhook.resend_orders o USING executions e
-    WHERE e.trigger = 'RESEND' AND e.ended_at IS NOT NULL
-      AND o.institution_id = e.institution_id AND o.execution_id = e.execution_id
-  ), resends AS (
-    UPDATE orderhook.resends r SET sent_up_to = greatest(r.sent_up_to, s.sent_up_to)
-    FROM unnest(${parameters(38, 'integer bigint bigint')}) AS s (p, execution_id, sent_up_to) JOIN alive a USING (p)
-    WHERE r.institution_id = a.institution_id AND r.execution_id = s.execution_id
-  ), ran AS (
-    UPDATE orderhook.schedules s SET last_run_at = r.at
-    FROM unnest(${parameters(41, 'integer bigint bigint')}) AS r (p, schedule_id, at) JOIN alive a USING (p)
-    WHERE s.institution_id = a.institution_id AND s.schedule_id = r.schedule_id
-  ), attempts AS (
-    INSERT INTO orderhook.attempts (institution_id, interface_id, attempt_id, ${ATTEMPT_COLUMNS})
-    SELECT f.institution_id, f.interface_id, f.last_attempt_id + t.n, ${ATTEMPT_COLUMNS}
-    FROM unnest(${parameters(44, 'integer integer')}, ${attemptParameters(46)}) AS t (p, n, ${ATTEMPT_COLUMNS})
-      JOIN fresh f USING (p)
-  ), moved AS (
-    UPDATE orderhook.queues q SET
-      cursor_xid = CASE WHEN (f.cursor_xid, f.cursor_id) > (q.cursor_xid, q.cursor_id)
-        THEN f.cursor_xid ELSE q.cursor_xid END,
-      cursor_id = CASE WHEN (f.cursor_xid, f.cursor_id) > (q.cursor_xid, q.cursor_id)
-        THEN f.cursor_id ELSE q.cursor_id END,
-      owed = q.owed - (SELECT count(*) FROM settled s WHERE s.p = f.p)
-        + (SELECT count(*) FROM owed o
-           WHERE o.is_new AND o.institution_id = f.institution_id AND o.interface_id = f.interface_id),
-      abandoned = q.abandoned - (SELECT count(*) FROM resent s WHERE s.p = f.p)
-        + (SELECT count(*) FROM abandoned o
-           WHERE o.is_new AND o.institution_id = f.institution_id AND o.interface_id = f.interface_id),
-      last_attempt_id = q.last_attempt_id + f.attempt_count,
-      held_until = CASE WHEN f.sets_hold AND NOT f.deleted THEN f.held_until ELSE q.held_until END,
-      last_commit = f.token
-    FROM fresh f WHERE q.institution_id = f.institution_id AND q.interface_id = f.interface_id
-  )
-  SELECT p FROM locked`;
-
-function commitValues(all: readonly Progress[]): Value[] {
-  const cursors = all.map(({ cursor }) => cursor && toPlace(cursor));
-  const settled = flatten(all, ({ settled, owed }) => without(settled, owed));
-  const owed = flatten(all, (progress) => progress.owed);
-  const resent = flatten(all, ({ resent, abandoned }) => without(resent, abandoned));
-  const abandoned = flatten(all, (progress) => progress.abandoned);
-  const executions = flatten(all, (progress) => progress.executions);
-  const resends = flatten(all, ({ resend }) => (resend ? [resend] : []));
-  const ran = flatten(all, ({ ranAt = [] }) => [
-    ...new Map(ranAt.map((run) => [run.scheduleId, run])).values(),
-  ]);
-  const attempts = flatten(all, (progress) => progress.attempts);
-  return [
-    int8Array(all.map(({ institutionId }) => institutionId)),
-    int8Array(all.map(({ interfaceId }) => interfaceId)),
-    int8Array(all.map(({ fence }) => fence)),
-    int8Array(cursors.map((cursor) => cursor?.xid)),
-    int8Array(cursors.map((cursor) => cursor?.closingId)),
-    boolArray(all.map(({ heldUntil }) => heldUntil !== undefined)),
-    int8Array(all.map(({ heldUntil }) => heldUntil)),
-    int4Array(all.map(({ attempts }) => attempts.length)),
-    int8Array(all.map(tokenOf)),
-    int4Array(settled.places),
-    int8Array(settled.items),
-    int4Array(owed.places),
-    int8Array(owed.items.map(({ closingId }) => closingId)),
-    int8Array(owed.items.map(({ orderId }) => orderId)),
-    int4Array(owed.items.map((each) => each.attempts)),
-    int8Array(owed.items.map(({ dueAt }) => dueAt)),
-    int4Array(resent.places),
-    int8Array(resent.items),
-    int4Array(abandoned.places),
-    int8Array(abandoned.items.map(({ closingId }) => closingId)),
-    int8Array(abandoned.items.map(({ orderId }) => orderId)),
-    int4Array(abandoned.items.map((each) => each.attempts)),
-    int4Array(executions.places),
-    int8Array(executions.items.map(({ id }) => id)),
-    int8Array(executions.items.map(({ scheduleId }) => scheduleId)),
-    textArray(executions.items.map(({ trigger }) => trigger)),
-    textArray(executions.items.map(({ status }) => status)),
-    int8Array(executions.items.map(({ startedAt }) => startedAt)),
-    int8Array(executions.items.map(({ endedAt }) => endedAt)),
-    int4Array(executions.items.map(({ looked }) => looked)),
-    int4Array(executions.items.map(({ filteredOut }) => filteredOut)),
-    int4Array(executions.items.map(({ called }) => called)),
-    int4Array(executions.items.map(({ delivered }) => delivered)),
-    int4Array(executions.items.map(({ failed }) => failed)),
-    int4Array(executions.items.map((each) => each.abandoned)),
-    textArray(executions.items.map(({ message }) => message)),
-    int4Array(resends.places),
-    int8Array(resends.items.map(({ executionId }) => executionId)),
-    int8Array(resends.items.map(({ sentUpTo }) => sentUpTo)),
-    int4Array(ran.places),
-    int8Array(ran.items.map(({ scheduleId }) => scheduleId)),
-    int8Array(ran.items.map(({ at }) => at)),
-    int4Array(attempts.places),
-    int4Array(attempts.ordinals),
-    ...attemptValues(attempts.items),
-  ];
-}
-
-/** The items of all, each with the place (from 1) of the progress it belongs to and its own place in there. */
-function flatten<T>(
-  all: readonly Progress[],
-  itemsOf: (progress: Progress) => readonly T[],
-): { places: number[]; ordinals: number[]; items: T[] } {
-  const flat = { places: [] as number[], ordinals: [] as number[], items: [] as T[] };
-  for (const [index, progress] of all.entries()) {
-    for (const [ordinal, item] of itemsOf(progress).entries()) {
-      flat.places.push(index + 1);
-      flat.ordinals.push(ordinal + 1);
-      flat.items.push(item);
-    }
-  }
-  return flat;
-}
-
-/** What leaves a list and enters it in the same commit stays in it: one statement changes a row once. */
-function without(
-  leaving: readonly ClosingId[],
-  entering: readonly { closingId: ClosingId }[],
-): readonly ClosingId[] {
-  if (leaving.length === 0 || entering.length === 0) return leaving;
-  const stays = new Set(entering.map(({ closingId }) => closingId));
-  return leaving.filter((closingId) => !stays.has(closingId));
-}
-
-/** A commit whose answer was lost is made again with the same progress: it has the same token then. */
-const tokens = new WeakMap<Progress, number>();
-function tokenOf(progress: Progress): number {
-  const token = tokens.get(progress) ?? randomInt(1, 2 ** 48 - 1);
-  tokens.set(progress, token);
-  return token;
 }
 
 function onePerInterface(all: readonly Progress[]): [Progress[], Progress[]] {

@@ -10,13 +10,12 @@ import { WAITING_COUNT, waitingCount } from './waiting-count.ts';
 /**
  * One statement: a node that is paused in the middle of it leaves nothing half done.
  *
- * Every node may hold ⌊interfaces / nodes⌋, and those that come first one more while some are left. Who takes is decided by
- * the locks on the rows, so two nodes never take the same interface; who *may* take, by a look that may be a moment old, and
- * what was too much is given back after the next look.
+ * Of m interfaces each of n nodes may hold ⌊m / n⌋, and the m mod n that hold most (then by name) one more, so that
+ * interfaces move as little as they must. What a node holds above that is its `excess`; all excess and what nobody holds
+ * together are just what the others lack.
  *
- * - A node whose time is over holds nothing, whether or not somebody has taken its interfaces yet.
- * - It gives back (`excess`) only when others are short of interfaces that nobody is free to give them; of several that
- *   hold too much, those that hold most begin.
+ * The look may be a moment old. So an interface is taken only if its row is as it was seen: an owner that the look did not
+ * know to be alive may have come since. What came out uneven is evened out at the next look.
  */
 const HOLD = `
   WITH node AS (
@@ -25,40 +24,34 @@ const HOLD = `
     ON CONFLICT (node_id) DO UPDATE SET expires_at = excluded.expires_at
   ), living AS MATERIALIZED (
     SELECT node_id FROM orderhook.nodes WHERE expires_at > clock_timestamp() UNION SELECT $1
-  ), shares AS MATERIALIZED (
-    SELECT l.node_id, count(q.interface_id) AS holds FROM living l
-    LEFT JOIN orderhook.queues q ON q.owner = l.node_id AND NOT q.deleted GROUP BY l.node_id
-  ), sums AS MATERIALIZED (
-    SELECT (SELECT count(*) FROM orderhook.queues WHERE NOT deleted) / count(*) AS fair,
-      (SELECT count(*) FROM orderhook.queues WHERE NOT deleted) - sum(holds) AS free,
-      coalesce(max(holds) FILTER (WHERE node_id = $1), 0) AS mine
-    FROM shares
-  ), needs AS MATERIALIZED (
-    SELECT sums.*,
-      (SELECT coalesce(sum(fair - holds), 0) FROM shares WHERE node_id <> $1 AND holds < fair) AS others_lack,
-      -- What those give back that hold more than this node, or as much and come first.
-      (SELECT coalesce(sum(holds - fair), 0) FROM shares
-       WHERE holds > fair AND (holds, node_id) > (mine, $1)) AS others_give
-    FROM sums
+  ), alive AS MATERIALIZED (
+    SELECT institution_id, interface_id, owner, fence FROM orderhook.queues WHERE NOT deleted
+  ), shares AS (
+    SELECT l.node_id, count(a.interface_id) AS holds, (SELECT count(*) FROM alive) AS all_interfaces,
+      count(*) OVER () AS all_nodes, row_number() OVER (ORDER BY count(a.interface_id) DESC, l.node_id) AS rank
+    FROM living l LEFT JOIN alive a ON a.owner = l.node_id GROUP BY l.node_id
+  ), mine AS MATERIALIZED (
+    SELECT holds, all_interfaces / all_nodes + CASE WHEN rank <= all_interfaces % all_nodes THEN 1 ELSE 0 END AS share
+    FROM shares WHERE node_id = $1
   ), taken AS (
     UPDATE orderhook.queues q SET owner = $1, fence = q.fence + 1
     FROM (
-      SELECT institution_id, interface_id FROM orderhook.queues
-      WHERE NOT deleted AND (owner IS NULL OR owner NOT IN (SELECT node_id FROM living))
-      ORDER BY institution_id, interface_id
-      LIMIT (SELECT greatest(fair - mine, 0) + CASE WHEN mine <= fair AND free - greatest(fair - mine, 0) > others_lack
-        THEN 1 ELSE 0 END FROM needs)
-      FOR UPDATE SKIP LOCKED
+      SELECT q.institution_id, q.interface_id FROM orderhook.queues q
+      JOIN alive a ON a.institution_id = q.institution_id AND a.interface_id = q.interface_id
+        AND a.fence = q.fence AND a.owner IS NOT DISTINCT FROM q.owner
+      WHERE NOT q.deleted AND (a.owner IS NULL OR a.owner NOT IN (SELECT node_id FROM living))
+      ORDER BY q.institution_id, q.interface_id
+      LIMIT (SELECT greatest(share - holds, 0) FROM mine)
+      FOR UPDATE OF q SKIP LOCKED
     ) f
     WHERE q.institution_id = f.institution_id AND q.interface_id = f.interface_id
     RETURNING q.institution_id, q.interface_id, q.fence
   )
-  SELECT institution_id, interface_id, fence, 0 AS excess FROM taken
+  SELECT institution_id, interface_id, fence, false AS is_excess FROM taken
   UNION ALL
   SELECT institution_id, interface_id, fence,
-    CASE WHEN row_number() OVER (ORDER BY institution_id DESC, interface_id DESC)
-      <= least(mine - fair, others_lack - free - others_give) THEN 1 ELSE 0 END
-  FROM orderhook.queues CROSS JOIN needs WHERE owner = $1 AND NOT deleted`;
+    row_number() OVER (ORDER BY institution_id DESC, interface_id DESC) <= (SELECT holds - share FROM mine)
+  FROM alive WHERE owner = $1`;
 
 /** Nodes that ended without a word are forgotten after this. */
 const NODE_KEPT_MINUTES = 60;
@@ -83,7 +76,7 @@ export function leaseStore(db: Database): LeaseStore {
       if (holds % 100 === 1) await forget.rows();
       return {
         held: rows.map(toLease),
-        excess: rows.filter(({ excess }) => excess === 1).map((row) => row.interface_id as number),
+        excess: rows.filter((row) => row.is_excess).map((row) => row.interface_id as number),
       };
     },
     async releaseLeases(nodeId, interfaceIds) {

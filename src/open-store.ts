@@ -1,0 +1,21 @@
+/** Which database the settings choose, and how each thread opens it. */
+import type { LeaseTimes } from './engine/engine.ts';
+import { MANY_NODES, SOLE_NODE } from './engine/engine.ts';
+import { openPostgresStore } from './store/postgres/postgres-store.ts';
+import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
+import type { Store } from './store/store.ts';
+
+/** Plain data: it crosses into the engine's thread. */
+export type DatabaseChoice =
+  | { readonly kind: 'sqlite'; readonly file: string; readonly lockMemory: SharedArrayBuffer }
+  | { readonly kind: 'postgres'; readonly url: string; readonly listen: boolean };
+
+/** @throws StartError when the database is of a newer Orderhook */
+export async function openStore(choice: DatabaseChoice): Promise<Store> {
+  return choice.kind === 'sqlite' ? openSqliteStore(choice) : openPostgresStore(choice);
+}
+
+/** A file has one process; a server may have many nodes. */
+export function leaseTimes({ kind }: DatabaseChoice): LeaseTimes {
+  return kind === 'sqlite' ? SOLE_NODE : MANY_NODES;
+}
