@@ -64,6 +64,11 @@ export class PostgresServer {
     return server;
   }
 
+  /** Of its main process. */
+  get pid(): number {
+    return this.#process?.pid as number;
+  }
+
   url(database = 'postgres', user = 'postgres'): string {
     return `postgres://${user}:${PASSWORD}@127.0.0.1:${this.port}/${database}`;
   }
