@@ -115,6 +115,8 @@ export class InterfaceRunner {
   async refresh(config: EngineInterface): Promise<void> {
     const before = this.#config;
     this.#config = config;
+    forgetOthers(this.#begunRequests, config.requestedRuns);
+    forgetOthers(this.#resends, config.resends);
     if (JSON.stringify(targetSettings(before)) !== JSON.stringify(targetSettings(config))) {
       this.#target = await prepareTarget(this.#parts.store, config, this.#parts.userAgent);
       this.#backOff = undefined;
@@ -432,6 +434,15 @@ export class InterfaceRunner {
     const at = this.#source.mayHaveWaiting ? now : owedAt;
     return at === undefined ? undefined : Math.max(at, schedule.start ?? 0, this.#backOff?.until ?? 0);
   }
+}
+
+/** Keeps what is remembered of executions that the settings still list. */
+function forgetOthers(
+  remembered: { keys(): Iterable<ExecutionId>; delete(id: ExecutionId): boolean },
+  listed: readonly { readonly executionId: ExecutionId }[],
+): void {
+  const ids = new Set(listed.map(({ executionId }) => executionId));
+  for (const id of remembered.keys()) if (!ids.has(id)) remembered.delete(id);
 }
 
 function targetSettings({ externalInterface, opening }: EngineInterface) {
