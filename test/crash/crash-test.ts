@@ -22,14 +22,13 @@ import { type JudgedInterface, judge, type Life, type Verdict } from '../support
 const INSTITUTION = '/institutions/VENUE';
 const KILLS_DEFAULT = 25;
 const KILLS_PER_STOP = 5;
-const SOURCES = 8;
+const SOURCES = 12;
 const SOURCE_PAUSE_MS_MAX = 40;
 const FAILING_SHARE = 0.1;
 const ANSWER_MS_MAX = 25;
-/** A life ends this long after it was ready, or, with this share, after its process was started. */
-const LIFE_MS = { min: 20, max: 1_500 };
+/** A life ends this long after it was ready or, with this share, while it starts. */
+const LIFE_MS = { min: 20, max: 1_200 };
 const EARLY_SHARE = 0.2;
-const EARLY_LIFE_MS = { min: 50, max: 900 };
 /** What the dead process had sent reaches the callee in this time, long before the next process calls anybody. */
 const SETTLE_MS = 25;
 const DRAIN_MS = 120_000;
@@ -81,7 +80,6 @@ async function run(given: { kills: number; folder: string; random: SeededRandom;
     ...Array<'SIGTERM'>(stops).fill('SIGTERM'),
   ]);
   let service = new CrashService(folder);
-  const manual = await setUp(await service.ready, callee.host);
   const load = new OrderLoad({
     path: `/api/v1${INSTITUTION}/orders`,
     sources: SOURCES,
@@ -100,10 +98,10 @@ async function run(given: { kills: number; folder: string; random: SeededRandom;
     return death;
   }
   try {
+    const manual = await setUp(await service.ready, callee.host);
     for (const signal of signals) {
-      const early = signal === 'SIGKILL' && random.isTrue(EARLY_SHARE) && lives.length > 0;
-      const { min, max } = early ? EARLY_LIFE_MS : LIFE_MS;
-      const moment = random.integer(min, max);
+      const early = signal === 'SIGKILL' && random.isTrue(EARLY_SHARE) && readyMs.length > 0;
+      const moment = early ? random.next() * (readyMs.at(-1) ?? 0) : random.integer(LIFE_MS.min, LIFE_MS.max);
       const using = service.ready.then((address) => load.moveTo(address));
       if (early) using.catch(() => {});
       else await using;
@@ -134,6 +132,7 @@ async function run(given: { kills: number; folder: string; random: SeededRandom;
     tell({ verdict, violations, lives, readyMs, load, callee, errors, tookMs: last.endedAt - startedAt });
     return violations.length === 0;
   } finally {
+    load.giveUp();
     if (!service.hasEnded) await service.end('SIGKILL');
   }
 }
@@ -227,9 +226,10 @@ function tell(given: {
   const sum = (of: 'repeatedAfterAnswer' | 'repeatedWhileRunning') =>
     verdict.repeats.reduce((total, count) => total + count[of], 0);
   const hits = verdict.repeats.filter((one) => one.repeatedAfterAnswer + one.repeatedWhileRunning > 0);
-  const closest = verdict.repeats.toSorted(
+  const [closest] = hits.toSorted(
     (one, other) => one.bound - one.repeatedAfterAnswer - (other.bound - other.repeatedAfterAnswer),
-  )[0];
+  );
+  const late = verdict.repeats.filter((one) => one.repeatedAfterAnswer > one.killBound);
   say(
     `Kills ${kills.length}, of them ${kills.length - (readyMs.length - (lives.length - kills.length))} before ready; ` +
       `stops by SIGTERM ${lives.length - kills.length}; ready again after ${Math.round(median(readyMs))} ms (median), ` +
@@ -251,6 +251,10 @@ function tell(given: {
       `Closest to the bound: ${closest.repeatedAfterAnswer} of ${closest.bound} (${closest.interfaceName})`,
     );
   }
+  say(
+    `Beyond 50 ms before the kill, within 50 ms before the process stood still: ${late.length} times` +
+      late.map((one) => `, ${one.repeatedAfterAnswer} of ${one.killBound}`).join(''),
+  );
   for (const [refusal, count] of load.refusals) say(`Orders refused ${count} times: ${refusal}`);
   if (errors !== '') say(`Logged errors:\n${errors.slice(0, 4_000)}`);
   say(`Took ${(tookMs / 1_000).toFixed(1)} s`);

@@ -20,6 +20,7 @@ export class OrderLoad {
   #pool: Pool | undefined;
   #sent = 0;
   #isEnded = false;
+  #hasGivenUp = false;
   readonly #sources: Promise<void>[];
 
   constructor(given: { path: string; sources: number; pauseMsMax: number; random: SeededRandom }) {
@@ -47,6 +48,13 @@ export class OrderLoad {
     await this.#pool?.destroy();
   }
 
+  /** Ends at once, whatever is not acknowledged. */
+  giveUp(): void {
+    this.#isEnded = true;
+    this.#hasGivenUp = true;
+    void this.#pool?.destroy();
+  }
+
   async #send(): Promise<void> {
     // Not before the constructor has returned.
     await wait(0);
@@ -56,7 +64,10 @@ export class OrderLoad {
         orderType: this.#random.isTrue(0.5) ? 'SALE' : 'RENEWAL',
       };
       this.#sent += 1;
-      while (!(await this.#put(order))) await wait(RETRY_MS);
+      while (!(await this.#put(order))) {
+        if (this.#hasGivenUp) return;
+        await wait(RETRY_MS);
+      }
       this.acknowledged.push(order);
       await wait(this.#random.integer(0, this.#pauseMsMax));
     }
