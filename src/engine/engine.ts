@@ -28,6 +28,7 @@ import type { Caller } from './caller.ts';
 import type { ExecutionEnd } from './execution.ts';
 import { ExecutionIds } from './execution-ids.ts';
 import { InterfaceRunner, type RunnerParts } from './interface-runner.ts';
+import { ParsedOrders } from './parsed-orders.ts';
 import { Recorder } from './recorder.ts';
 import { keepRetention } from './retention.ts';
 
@@ -83,6 +84,7 @@ export function createEngine(parts: EngineParts): Engine {
     caller: parts.caller,
     recorder,
     ids: new ExecutionIds(store),
+    orders: new ParsedOrders(),
     clock,
     random: parts.random,
     log,

@@ -19,11 +19,11 @@ import type {
   ScheduleId,
 } from '../model/entities.ts';
 import { ATTEMPTS_MAX, CLOSINGS_LOOKED_AT_MAX, UNANSWERED_CALLS_MAX } from '../model/limits.ts';
-import { parseLossless } from '../model/lossless-json.ts';
 import type { Outcome } from '../model/outcome.ts';
 import type { CallTarget } from './call-target.ts';
 import type { Caller } from './caller.ts';
 import type { Consequence, Delivery, Ledger } from './ledger.ts';
+import type { ParsedOrders } from './parsed-orders.ts';
 import type { Recorder } from './recorder.ts';
 import { heldUntil, retryWaitMs } from './retry.ts';
 
@@ -58,6 +58,7 @@ export type ExecutionParts = {
   readonly ledger: Ledger;
   readonly recorder: Recorder;
   readonly source: WorkSource;
+  readonly orders: Pick<ParsedOrders, 'parse'>;
   /** The interface as it is now: URL, method and payload are those of the moment of the call. */
   readonly target: () => CallTarget;
   /** No call may start from this time on: another node may hold the interface then. */
@@ -246,7 +247,9 @@ export class ExecutionRun {
   #passesFilter(delivery: Delivery): boolean {
     if (!this.#filter) return true;
     const { details } = delivery;
-    const orderDetailsData = details === undefined ? null : parseLossless(details);
+    const { ledger, orders } = this.#parts;
+    const orderDetailsData =
+      details === undefined ? null : orders.parse(ledger.institutionId, delivery.orderId, details);
     return this.#filter.matches({ orderDetailsData });
   }
 

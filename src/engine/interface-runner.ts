@@ -29,6 +29,7 @@ import type { Caller } from './caller.ts';
 import { type ExecutionEnd, type ExecutionPlan, ExecutionRun, type WorkSource } from './execution.ts';
 import type { ExecutionIds } from './execution-ids.ts';
 import { Ledger } from './ledger.ts';
+import type { ParsedOrders } from './parsed-orders.ts';
 import { QueueSource } from './queue-source.ts';
 import type { Recorder } from './recorder.ts';
 import { ResendSource } from './resend-source.ts';
@@ -43,6 +44,7 @@ export type RunnerParts = {
   readonly caller: Pick<Caller, 'call'>;
   readonly recorder: Recorder;
   readonly ids: ExecutionIds;
+  readonly orders: Pick<ParsedOrders, 'parse'>;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
@@ -316,10 +318,20 @@ export class InterfaceRunner {
   }
 
   #createRun(plan: ExecutionPlan, source: WorkSource): ExecutionRun {
-    const { clock, random, caller, recorder, leasedUntil } = this.#parts;
+    const { clock, random, caller, recorder, orders, leasedUntil } = this.#parts;
     const ledger = this.#ledger;
     const target = () => this.#target;
-    return new ExecutionRun(plan, { clock, random, caller, ledger, recorder, source, target, leasedUntil });
+    return new ExecutionRun(plan, {
+      clock,
+      random,
+      caller,
+      ledger,
+      recorder,
+      source,
+      orders,
+      target,
+      leasedUntil,
+    });
   }
 
   async #make(run: ExecutionRun): Promise<ExecutionEnd> {
