@@ -188,6 +188,9 @@ test('an unknown field is warned of with the nearest known name', () => {
     '32: No known field of an operation is called ProdctCode: did you mean ProductCode?',
     '46: No known field of an operation is called Qantity: did you mean Quantity?',
   ]);
+  assert.deepEqual(warningsOf(`${operation}.Contingnt=1`), [
+    '32: No known field of an operation is called Contingnt: did you mean Contingent?',
+  ]);
   assert.deepEqual(warningsOf('OrderDetailsData.Country=France'), [
     '17: No known field of an order is called Country.',
   ]);
@@ -398,6 +401,11 @@ test('a quantifier speaks of the character before it, also across what stands fo
   ] as const) {
     assert.equal(compileFilter(`a=${value}`).matches({ a: text }), true, value);
   }
+});
+
+test('a number that JavaScript could not hold and that was read without care compares with nothing', () => {
+  const order = JSON.parse('{"a":1e999}');
+  assert.equal(compileFilter('a>1').matches(order), false);
 });
 
 test('a long row of zeros in the order is compared as quickly as any number', () => {

@@ -117,6 +117,11 @@ export class ExecutionRun {
     this.#callsLeft = plan.batchSize;
   }
 
+  /** Its filter reads details. */
+  get isFiltered(): boolean {
+    return this.#filter !== undefined;
+  }
+
   /** Rejects only when the store fails; then what was called is noted, and what was not is left as it was. */
   async run(): Promise<ExecutionEnd> {
     const done = new Promise<void>((resolve, reject) => {

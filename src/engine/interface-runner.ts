@@ -255,7 +255,7 @@ export class InterfaceRunner {
     if (requested) this.#begunRequests.add(requested.executionId);
     this.#source.begin({
       owed: takeOwed && (continuous ? { dueBy: now } : {}),
-      withDetails: this.#target.filter !== undefined,
+      withDetails: run.isFiltered,
     });
     const refusal = this.#refusal(now);
     if (refusal) run.stop(refusal, true);

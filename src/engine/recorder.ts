@@ -24,6 +24,8 @@ export class Recorder {
   readonly #onLost: (interfaceIds: readonly InterfaceId[]) => void;
   #dirty = new Set<Ledger>();
   #attempts = 0;
+  /** When the oldest of what is dirty was noted. */
+  #dirtySince = 0;
   #cancelTimer: (() => void) | undefined;
   #commit: Promise<void> | undefined;
   #overdue = false;
@@ -56,6 +58,7 @@ export class Recorder {
 
   /** The ledger has something to commit; `attempts` of it are new. */
   note(ledger: Ledger, attempts = 0): void {
+    if (this.#dirty.size === 0) this.#dirtySince = this.#clock.now();
     this.#dirty.add(ledger);
     this.#attempts += attempts;
     if (this.#commit) {
@@ -71,10 +74,9 @@ export class Recorder {
   /** Resolves when everything noted so far is on disk, however long that takes. */
   async flush(): Promise<void> {
     await this.#commit;
-    if (this.#dirty.size > 0) {
-      this.#start();
-      await this.#commit;
-    }
+    // Another flush, or the end of that commit, may have begun the next one, which has all that was noted by now.
+    if (!this.#commit && this.#dirty.size > 0) this.#start();
+    await this.#commit;
   }
 
   #start(): void {
@@ -95,7 +97,9 @@ export class Recorder {
       this.#resumed = [];
       if (this.#attempts >= COMMIT_ATTEMPTS_MAX) this.#start();
       else if (this.#dirty.size > 0) {
-        this.#cancelTimer ??= this.#clock.after(COMMIT_WITHIN_MS, () => this.#start());
+        const wait = this.#dirtySince + COMMIT_WITHIN_MS - this.#clock.now();
+        if (wait <= 0) this.#start();
+        else this.#cancelTimer ??= this.#clock.after(Math.min(wait, COMMIT_WITHIN_MS), () => this.#start());
       }
       for (const action of resumed) action();
     });

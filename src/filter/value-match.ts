@@ -130,7 +130,7 @@ function plainShapes(expression: string): TextTest | undefined {
 
 function plainShape(alternative: string): TextTest | undefined {
   const opensAny = alternative.startsWith('.*');
-  const closesAny = alternative.length > 2 && alternative.endsWith('.*');
+  const closesAny = alternative.endsWith('.*');
   const text = alternative.slice(opensAny ? 2 : 0, closesAny ? -2 : undefined);
   // The automaton reads whole characters: half a surrogate pair would be found here and not there.
   if (METACHARACTER.test(text) || !text.isWellFormed()) return undefined;

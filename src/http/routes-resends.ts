@@ -30,8 +30,8 @@ const RESEND = Type.Object({
 
 const COUNT = Type.Integer({
   description:
-    'Closings that were found, before the filter. An order that was named more than once counts once; one that is unknown ' +
-    'or never closed is left out.',
+    'Closings that were found, before the filter. An order that was named more than once counts once; one that is unknown, ' +
+    'never closed or still waiting in the queue is left out.',
 });
 
 /** A resend as it is asked for. */
@@ -56,7 +56,7 @@ export function resendRoutes(parts: {
       summary: 'Send orders again; the queue does not move',
       description:
         'Which ones, in exactly one of three ways: `orderIds`, the newest closing of each of these orders, where those that ' +
-        'are unknown or never closed are left out; `abandoned`, all deliveries that were given up; or `closedFrom` and ' +
+        'are unknown, never closed or still waiting in the queue are left out; `abandoned`, all deliveries that were given up; or `closedFrom` and ' +
         '`closedTo`, the closings from the one moment up to and without the other, of those that the queue has passed, if ' +
         'the filter lets them through. With `dryRun` nothing starts, and the answer is the count alone.',
       body: RESEND,

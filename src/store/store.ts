@@ -364,7 +364,7 @@ export interface LeaseStore {
 
 /** What is to be sent again. */
 export type ResendSelection =
-  /** The newest closing of each. */
+  /** The newest closing of each, if the queue has passed it: others are going to be called anyway. */
   | { readonly kind: 'orders'; readonly orderIds: readonly OrderId[] }
   | { readonly kind: 'abandoned' }
   /** Closings from … up to and without …, of those that the queue has passed; the filter decides again. */

@@ -2,7 +2,7 @@
  * Runs histories in a thread: the test runner watches every promise of its own thread, which makes a history take twice
  * as long.
  */
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { isMainThread, parentPort, threadId, Worker, workerData } from 'node:worker_threads';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite-store.ts';
 import { emptyCounts, History, type HistoryCounts } from './crash-simulation.ts';
 
@@ -38,7 +38,8 @@ async function simulate({ seeds, forMs }: SimulationOrder): Promise<SimulationRe
   const counts = emptyCounts();
   let histories = 0;
   while (histories < seeds.length && performance.now() < endsAt) {
-    const store = openSqliteStore({ file: ':memory:' });
+    // A name of its own: stores of one name tell each other of changes, over the threads.
+    const store = openSqliteStore({ file: `file:simulation-${threadId}?mode=memory` });
     try {
       for (const seed of seeds.slice(histories, histories + HISTORIES_PER_STORE)) {
         if (performance.now() > endsAt) break;

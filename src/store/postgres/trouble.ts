@@ -44,6 +44,11 @@ export function isConnectionTrouble(error: unknown): boolean {
   return (code !== undefined && SOCKET_CODES.has(code)) || DRIVER_MESSAGES.test(error.message);
 }
 
+/** Waited for in vain: doing it again would only double the wait. */
+export function isTimeout(error: unknown): boolean {
+  return error instanceof Error && /timeout/i.test(error.message);
+}
+
 export function breaksConnection(error: unknown): boolean {
   return (
     !(error instanceof DatabaseError) || isConnectionTrouble(error) || BREAKING_CODES.has(error.code ?? '')

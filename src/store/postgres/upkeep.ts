@@ -5,7 +5,7 @@ import type { Database } from './database.ts';
 import { makePartitions, makePartitionsAhead } from './partitions.ts';
 import type { Row } from './rows.ts';
 import { sqlState } from './trouble.ts';
-import { WAITING_COUNT, waitingCount } from './waiting-count.ts';
+import { COUNTED_OF_EACH_MAX, waitingCount, waitingCountOf } from './waiting-count.ts';
 
 /**
  * One statement: a node that is paused in the middle of it leaves nothing half done.
@@ -126,13 +126,13 @@ export function retentionStore(db: Database): RetentionStore {
      SELECT count(*) AS rows FROM gone`,
   );
   const queues = db.reading(
-    `SELECT q.owed, q.abandoned, w.* FROM orderhook.queues q CROSS JOIN LATERAL (${WAITING_COUNT}) w WHERE NOT q.deleted`,
+    `SELECT q.owed, q.abandoned, w.* FROM orderhook.queues q CROSS JOIN LATERAL (${waitingCountOf(COUNTED_OF_EACH_MAX)}) w WHERE NOT q.deleted`,
   );
 
   /** How many rows went with it; undefined when somebody uses the table or what is in it. */
   async function dropPartition(table: string, name: string): Promise<number | undefined> {
     try {
-      return (await drop.row(table, name, DROP_WAIT_MS))?.rows as number | undefined;
+      return ((await drop.row(table, name, DROP_WAIT_MS))?.rows as number | null) ?? undefined;
     } catch (error) {
       if (isStillUsed(error)) return undefined;
       throw error;
@@ -158,7 +158,7 @@ export function retentionStore(db: Database): RetentionStore {
     async queueTotals() {
       const totals = { waiting: 0, owed: 0, abandoned: 0 };
       for (const row of await queues.rows()) {
-        totals.waiting += waitingCount(row);
+        totals.waiting += waitingCount(row, COUNTED_OF_EACH_MAX);
         totals.owed += row.owed as number;
         totals.abandoned += row.abandoned as number;
       }

@@ -5,22 +5,26 @@
  */
 import type { Row } from './rows.ts';
 
-/** Some 5 ms of work. */
-const COUNTED_MAX = 20_000;
+/** Some 5 ms of work, for the figures of one queue. */
+export const COUNTED_MAX = 20_000;
+/** For all queues together. */
+export const COUNTED_OF_EACH_MAX = 2_000;
 
 /** Lateral to a queue `q`. What was committed before the interface was created does not count. */
-export const WAITING_COUNT = `
+export function waitingCountOf(countedMax: number): string {
+  return `
   SELECT coalesce(count(*), 0) AS counted, min(l.closing_id) AS first_id, max(l.closing_id) AS last_id,
     (SELECT c.closing_id FROM orderhook.closings c WHERE c.institution_id = q.institution_id
      ORDER BY c.xid DESC, c.closing_id DESC LIMIT 1) AS newest_id
   FROM (SELECT c.closing_id FROM orderhook.closings c
         WHERE c.institution_id = q.institution_id AND (c.xid, c.closing_id) > (q.cursor_xid, q.cursor_id)
           AND NOT (c.xid < q.first_xmax AND c.xid <> ALL (q.first_running))
-        ORDER BY c.xid, c.closing_id LIMIT ${COUNTED_MAX}) l`;
+        ORDER BY c.xid, c.closing_id LIMIT ${countedMax}) l`;
+}
 
-export function waitingCount(row: Row): number {
+export function waitingCount(row: Row, countedMax: number): number {
   const counted = row.counted as number;
-  if (counted < COUNTED_MAX) return counted;
+  if (counted < countedMax) return counted;
   const [first, last, newest] = [row.first_id, row.last_id, row.newest_id] as [number, number, number];
   const share = counted / Math.max(1, last - first + 1);
   return counted + Math.round(Math.max(0, newest - last) * Math.min(1, share));

@@ -13,7 +13,8 @@ export function resendStore(db: Database, publish: (change: Change) => void): Re
     'SELECT 1 FROM interfaces WHERE institution_id = ? AND interface_id = ? AND deleted_at IS NULL',
   );
   const newestClosing = db.prepareArrays(
-    'SELECT last_closing_id FROM orders WHERE institution_id = ? AND order_id = ? AND last_closing_id IS NOT NULL',
+    `SELECT last_closing_id FROM orders WHERE institution_id = ? AND order_id = ?
+       AND last_closing_id <= (SELECT cursor FROM queues WHERE interface_id = ?)`,
   );
   const countAbandoned = db.prepareArrays(
     `SELECT abandoned, 1, coalesce((SELECT max(closing_id) FROM abandoned a WHERE a.interface_id = q.interface_id), 0)
@@ -78,7 +79,7 @@ export function resendStore(db: Database, publish: (change: Change) => void): Re
     selection: ResendSelection,
   ): Counted {
     if (selection.kind === 'orders') {
-      const ids = closingsOf(institutionId, selection.orderIds).map(([closingId]) => closingId);
+      const ids = closingsOf(institutionId, interfaceId, selection.orderIds).map(([closingId]) => closingId);
       return { count: ids.length, firstClosingId: 1, lastClosingId: Math.max(0, ...ids) };
     }
     const row =
@@ -89,10 +90,14 @@ export function resendStore(db: Database, publish: (change: Change) => void): Re
     return { count: total, firstClosingId, lastClosingId };
   }
 
-  /** Each order's newest closing, once; orders that never closed are left out. */
-  function closingsOf(institutionId: InstitutionId, orderIds: readonly string[]): [ClosingId, string][] {
+  /** Each order's newest closing, once. Orders that never closed are left out, and those that the queue will call anyway. */
+  function closingsOf(
+    institutionId: InstitutionId,
+    interfaceId: InterfaceId,
+    orderIds: readonly string[],
+  ): [ClosingId, string][] {
     return [...new Set(orderIds)].flatMap((orderId): [ClosingId, string][] => {
-      const row = newestClosing.get(institutionId, orderIdValue(orderId)) as unknown as
+      const row = newestClosing.get(institutionId, orderIdValue(orderId), interfaceId) as unknown as
         | [ClosingId]
         | undefined;
       return row ? [[row[0], orderId]] : [];
@@ -127,7 +132,7 @@ export function resendStore(db: Database, publish: (change: Change) => void): Re
         ];
         insert.run(...keys, lastClosingId, firstClosingId - 1);
         if (selection.kind === 'orders') {
-          for (const [closingId, orderId] of closingsOf(institutionId, selection.orderIds)) {
+          for (const [closingId, orderId] of closingsOf(institutionId, interfaceId, selection.orderIds)) {
             insertOrder.run(executionId, closingId, orderIdValue(orderId));
           }
         }
