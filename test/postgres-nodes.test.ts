@@ -175,6 +175,24 @@ describe('leases', () => {
     assert.equal((await venue.waiting(one)).length, 0);
   });
 
+  test('what was done under a lease that was given back, or held earlier, is refused', async (t) => {
+    const venue = await Venue.open(server);
+    t.after(() => venue.store.close());
+    const [one] = (await interfaces(venue, 1)) as [ExternalInterface];
+    await venue.put(1);
+    const cursor = (await venue.waiting(one))[0]?.position as Position;
+    const fence = (await venue.store.holdLeases('a', LEASE_MS)).held[0]?.fence as number;
+    const late = () => venue.store.commitProgress([venue.progress(one, fence, { cursor })], 'a');
+    await venue.store.releaseLeases('a', [one.id]);
+    assert.deepEqual(await late(), [one.id], 'nobody holds it');
+    await venue.store.holdLeases('b', LEASE_MS);
+    await venue.store.releaseLeases('b');
+    const again = (await venue.store.holdLeases('a', LEASE_MS)).held[0];
+    assert.equal(again?.interfaceId, one.id);
+    assert.deepEqual(await late(), [one.id], 'another held it between');
+    assert.equal((await venue.waiting(one)).length, 1);
+  });
+
   test('a commit that waits while its interface changes hands is refused', async (t) => {
     const venue = await Venue.open(server);
     t.after(() => venue.store.close());

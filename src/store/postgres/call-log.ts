@@ -1,14 +1,9 @@
-/** The call log: every attempt, and what it was sent as. */
-import { createHash } from 'node:crypto';
-import type { Attempt, AttemptOutcome, AttemptTrigger, LoggedAttempt } from '../../model/delivery.ts';
-import type { Method } from '../../model/entities.ts';
-import type { Answer, FailureReason } from '../../model/outcome.ts';
-import { compileTemplate } from '../../template/template.ts';
-import type { CallLogStore, CallTemplate, QueueStore } from '../store.ts';
+import type { Attempt } from '../../model/delivery.ts';
+import { contentHash, cursorNumber, FROM_NEWEST, type Row, toLoggedAttempt, toPage } from '../rows.ts';
+import type { CallLogStore, QueueStore } from '../store.ts';
 import { int4Array, int8Array, textArray } from './arrays.ts';
 import type { Database, Value } from './database.ts';
 import { makePartitions, withPartitions } from './partitions.ts';
-import { cursorNumber, FROM_NEWEST, optional, type Row, toPage } from './rows.ts';
 
 /** Columns of the table, in the order of `attemptValues`. */
 export const ATTEMPT_COLUMNS = `closing_id, order_id, attempt, execution_id, trigger, started_at, duration_ms, outcome,
@@ -115,42 +110,5 @@ export function callLogStore(db: Database): CallLogStore & Pick<QueueStore, 'cal
       }
       return toPage((await find()).map(toLoggedAttempt), limit, ({ id }) => id);
     },
-  };
-}
-
-function contentHash({ method, url, payload, userAgent }: CallTemplate): Buffer {
-  return createHash('sha256')
-    .update(JSON.stringify([method, url, payload ?? null, userAgent]))
-    .digest();
-}
-
-function toLoggedAttempt(row: Row): LoggedAttempt {
-  const orderId = row.order_id as string;
-  const payload = row.payload as string | null;
-  const template = { method: row.method as Method, url: row.url as string, ...optional('payload', payload) };
-  return {
-    id: row.attempt_id as number,
-    orderId,
-    ...optional('closingId', row.closing_id as number | null),
-    attempt: row.attempt as number,
-    ...optional('executionId', row.execution_id as number | null),
-    trigger: row.trigger as AttemptTrigger,
-    startedAt: row.started_at as number,
-    durationMs: row.duration_ms as number,
-    outcome: row.outcome as AttemptOutcome,
-    ...optional('reason', row.reason as FailureReason | null),
-    ...optional('detail', row.detail as string | null),
-    ...(row.status === null ? {} : { answer: toAnswer(row) }),
-    ...optional('nextAttemptAt', row.next_attempt_at as number | null),
-    request: compileTemplate(template).fill(orderId),
-    userAgent: row.user_agent as string,
-  };
-}
-
-function toAnswer(row: Row): Answer {
-  return {
-    status: row.status as number,
-    headers: JSON.parse((row.headers as string | null) ?? '{}'),
-    bodyStart: (row.body_start as string | null) ?? '',
   };
 }

@@ -8,10 +8,11 @@
  * prepared statements, no LISTEN.
  */
 import { createHash } from 'node:crypto';
+import { Socket } from 'node:net';
 import pg from 'pg';
 import { AppError, StartError } from '../../model/app-error.ts';
+import type { Row } from '../rows.ts';
 import { type Host, Hosts, parseDatabaseUrl } from './hosts.ts';
-import type { Row } from './rows.ts';
 import {
   breaksConnection,
   isConnectionTrouble,
@@ -37,6 +38,8 @@ export type DatabaseOptions = {
 const REPEATS_MAX = 4;
 const KEEP_ALIVE_AFTER_MS = 10_000;
 const IDLE_MS = 60_000;
+/** A server that is frozen does not say good-bye. */
+const CLOSE_WITHIN_MS = 1_000;
 
 /** Ids and times are below 2^53; order ids are read as text. */
 const types: pg.CustomTypesConfig = {
@@ -58,6 +61,7 @@ export class Database {
   readonly #pool: pg.Pool;
   /** Where each connection of the pool leads. */
   readonly #hostOf = new WeakMap<object, Host>();
+  readonly #sockets = new Set<Socket>();
 
   /** Connects when the first statement runs. @throws StartError when the URL or the schema is none */
   constructor(options: DatabaseOptions) {
@@ -72,7 +76,7 @@ export class Database {
     this.#options = options;
     const hosts = new Hosts(parseDatabaseUrl(options.url));
     const hostOf = this.#hostOf;
-    const config = clientConfig(options.timeoutMs);
+    const config = this.#clientConfig();
     class PoolClient extends pg.Client {
       constructor() {
         super({ ...config, connectionString: hosts.current.url });
@@ -126,7 +130,7 @@ export class Database {
   async connect(withTimeout: boolean): Promise<pg.Client> {
     for (let tries = 1; ; tries += 1) {
       const host = this.#hosts.current;
-      const config = clientConfig(this.#options.timeoutMs);
+      const config = this.#clientConfig();
       if (!withTimeout) delete config.query_timeout;
       const client = new pg.Client({ ...config, connectionString: host.url });
       // Without a listener the end of the connection would be the end of the process; the next query tells it.
@@ -144,8 +148,32 @@ export class Database {
     }
   }
 
+  /** What `connect` answered ends too. */
   async close(): Promise<void> {
+    const timer = setTimeout(() => {
+      for (const socket of this.#sockets) socket.destroy();
+    }, CLOSE_WITHIN_MS);
     await this.#pool.end();
+    clearTimeout(timer);
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #clientConfig(): pg.ClientConfig {
+    const { timeoutMs } = this.#options;
+    return {
+      application_name: 'orderhook',
+      types,
+      query_timeout: timeoutMs,
+      connectionTimeoutMillis: timeoutMs,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
+      stream: () => {
+        const socket = new Socket();
+        this.#sockets.add(socket);
+        socket.once('close', () => this.#sockets.delete(socket));
+        return socket;
+      },
+    };
   }
 
   async #runOnce(query: pg.QueryConfig): Promise<Result> {
@@ -198,7 +226,7 @@ export class Database {
          set_config('synchronous_commit',
            CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
              ELSE current_setting('synchronous_commit') END, false)`,
-      [String(Math.ceil(this.#options.timeoutMs * 0.9))],
+      [String(Math.ceil(this.#options.timeoutMs * 0.8))],
     );
   }
 }
@@ -250,17 +278,6 @@ export class Statement {
 
 function hash(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 16);
-}
-
-function clientConfig(timeoutMs: number): pg.ClientConfig {
-  return {
-    application_name: 'orderhook',
-    types,
-    query_timeout: timeoutMs,
-    connectionTimeoutMillis: timeoutMs,
-    keepAlive: true,
-    keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,
-  };
 }
 
 async function isPrimary(client: pg.ClientBase): Promise<boolean> {

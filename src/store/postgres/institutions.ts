@@ -1,8 +1,8 @@
 /** Institutions, partners and API keys: who there is and who may do what. */
-import type { ApiKey, Institution, Partner, Role } from '../../model/entities.ts';
+import type { ApiKey, Role } from '../../model/entities.ts';
+import { cursorNumber, FROM_NEWEST, optional, type Row, toInstitution, toPage, toPartner } from '../rows.ts';
 import type { ApiKeyStore, InstitutionStore, PartnerStore } from '../store.ts';
 import { type Database, orConflict } from './database.ts';
-import { cursorNumber, FROM_NEWEST, optional, type Row, toPage } from './rows.ts';
 import { isUniqueViolation } from './trouble.ts';
 
 export function institutionStore(db: Database): InstitutionStore {
@@ -35,16 +35,6 @@ export function institutionStore(db: Database): InstitutionStore {
   };
 }
 
-function toInstitution(row: Row): Institution {
-  return {
-    id: row.institution_id as number,
-    code: row.code as string,
-    name: row.name as string,
-    timeZone: row.time_zone as string,
-    createdAt: row.created_at as number,
-  };
-}
-
 export function partnerStore(db: Database): PartnerStore {
   const insert = db.writing(
     `INSERT INTO orderhook.partners (institution_id, partner, operator, sealed_secret, created_at)
@@ -74,17 +64,6 @@ export function partnerStore(db: Database): PartnerStore {
     async deletePartner(institutionId, id) {
       return (await remove.count(institutionId, id)) === 1;
     },
-  };
-}
-
-function toPartner(row: Row): Partner {
-  return {
-    id: row.partner_id as number,
-    institutionId: row.institution_id as number,
-    partner: row.partner as string,
-    operator: row.operator as string,
-    sealedSecret: row.sealed_secret as string,
-    createdAt: row.created_at as number,
   };
 }
 

@@ -9,9 +9,9 @@ import {
   type ProxyOpening,
 } from '../../model/entities.ts';
 import type { Granularity } from '../../model/granularity.ts';
+import { cursorNumber, FROM_NEWEST, optional, type Row, toPage } from '../rows.ts';
 import type { Change, InterfaceStore, OpeningStore } from '../store.ts';
 import { type Database, orConflict, type Value } from './database.ts';
-import { cursorNumber, FROM_NEWEST, optional, type Row, toPage } from './rows.ts';
 import { isUniqueViolation } from './trouble.ts';
 import { COUNTED_MAX, waitingCount, waitingCountOf } from './waiting-count.ts';
 

@@ -125,7 +125,7 @@ export class Nudges implements LogWatch {
     this.#isClosed = true;
     for (const timer of this.#timers) clearTimeout(timer);
     this.#channel.close();
-    await this.#listener?.end().catch(() => {});
+    this.#listener?.end().catch(() => {}); // the database sees to its end
     while (this.#running.size > 0) await Promise.all(this.#running);
   }
 

@@ -2,10 +2,10 @@
 import type { Closing, ClosingId, Delivery, DeliveryState } from '../../model/delivery.ts';
 import type { InstitutionId } from '../../model/entities.ts';
 import { CLOSED, type OrderId, parseOrderId, withState } from '../../model/order.ts';
+import { optional, type Row, toPage, wrongCursor } from '../rows.ts';
 import type { Change, OrderPut, OrderStore, OrderStored } from '../store.ts';
 import { int4Array, int8Array, textArray } from './arrays.ts';
 import type { Database } from './database.ts';
-import { optional, type Row, toPage, wrongCursor } from './rows.ts';
 import { unavailable } from './trouble.ts';
 
 /** Somebody changes the order each time between its reading and its closing. */

@@ -1,6 +1,7 @@
 /** The engine's side: the log read forward from a cursor, the owed list, and the one commit that moves them. */
 import type { ClosingId } from '../../model/delivery.ts';
 import type { InstitutionId } from '../../model/entities.ts';
+import { optional, type Row, toExecution, toSchedule } from '../rows.ts';
 import type {
   Change,
   EngineInterface,
@@ -18,8 +19,6 @@ import { toInterface } from './interfaces.ts';
 import { type Birth, type Place, toPlace, toPosition } from './log-position.ts';
 import { detailsOf } from './orders.ts';
 import { makePartitions, withPartitions } from './partitions.ts';
-import { optional, type Row } from './rows.ts';
-import { toExecution, toSchedule } from './schedules.ts';
 
 /** Told of reads that ended before closings which are committed and cannot be read yet. */
 export type LogWatch = { reachedEnd(institutionId: InstitutionId, end: Place): void };

@@ -1,4 +1,6 @@
 /** Resends: a second read of the log, or of a list, that does not move the queue. */
+
+import { optional, type Row, toExecution } from '../rows.ts';
 import {
   type Change,
   READ_CHARACTERS_MAX,
@@ -9,8 +11,7 @@ import {
 import { int8Array } from './arrays.ts';
 import type { Database, Value } from './database.ts';
 import { detailsOf } from './orders.ts';
-import { optional, type Row } from './rows.ts';
-import { nextExecutionId, toExecution } from './schedules.ts';
+import { nextExecutionId } from './schedules.ts';
 
 /** What each kind of resend is made of: closings `c` with their ids and orders. $1 institution, $2 interface, then its own. */
 const SOURCES = {

@@ -1,15 +1,8 @@
 /** Schedules and their executions. */
-import type {
-  Execution,
-  ExecutionStatus,
-  ExecutionTrigger,
-  Launch,
-  Schedule,
-  ScheduleSettings,
-} from '../../model/entities.ts';
+import type { ScheduleSettings } from '../../model/entities.ts';
+import { cursorNumber, executionCursor, toExecution, toPage, toSchedule } from '../rows.ts';
 import type { Change, ScheduleStore } from '../store.ts';
 import type { Database, Value } from './database.ts';
-import { cursorNumber, optional, type Row, toPage, wrongCursor } from './rows.ts';
 
 /** A common table expression that draws the next execution id, if `condition` finds a row. */
 export function nextExecutionId(condition: string): string {
@@ -114,13 +107,6 @@ export function scheduleStore(db: Database, publish: (change: Change) => void): 
   };
 }
 
-function executionCursor(cursor: string | undefined): [startedAt: number, id: number] {
-  if (cursor === undefined) return [Number.MAX_SAFE_INTEGER, 0];
-  const [, startedAt, id] = /^(\d{1,15})-(\d{1,15})$/.exec(cursor) ?? [];
-  if (startedAt === undefined) throw wrongCursor();
-  return [cursorNumber(startedAt, 0), cursorNumber(id, 0)];
-}
-
 function settingValues(settings: ScheduleSettings): Value[] {
   return [
     settings.name,
@@ -130,41 +116,4 @@ function settingValues(settings: ScheduleSettings): Value[] {
     settings.end ?? null,
     settings.batchSize,
   ];
-}
-
-export function toSchedule(row: Row): Schedule {
-  return {
-    id: row.schedule_id as number,
-    institutionId: row.institution_id as number,
-    interfaceId: row.interface_id as number,
-    name: row.name as string,
-    launch: row.launch as Launch,
-    ...optional('frequencyMinutes', row.frequency_minutes as number | null),
-    ...optional('start', row.start_at as number | null),
-    ...optional('end', row.end_at as number | null),
-    batchSize: row.batch_size as number,
-    ...optional('lastRunAt', row.last_run_at as number | null),
-    createdAt: row.created_at as number,
-    updatedAt: row.updated_at as number,
-  };
-}
-
-export function toExecution(row: Row): Execution {
-  return {
-    id: row.execution_id as number,
-    institutionId: row.institution_id as number,
-    interfaceId: row.interface_id as number,
-    ...optional('scheduleId', row.schedule_id as number | null),
-    trigger: row.trigger as ExecutionTrigger,
-    startedAt: row.started_at as number,
-    ...optional('endedAt', row.ended_at as number | null),
-    status: row.status as ExecutionStatus,
-    looked: row.looked as number,
-    filteredOut: row.filtered_out as number,
-    called: row.called as number,
-    delivered: row.delivered as number,
-    failed: row.failed as number,
-    abandoned: row.abandoned as number,
-    ...optional('message', row.message as string | null),
-  };
 }

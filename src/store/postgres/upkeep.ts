@@ -1,9 +1,10 @@
 /** Leases, which spread the interfaces over the nodes, and the removal of what is old. */
+
+import type { Row } from '../rows.ts';
 import type { Lease, LeaseStore, RetentionStore } from '../store.ts';
 import { int8Array } from './arrays.ts';
 import type { Database } from './database.ts';
 import { makePartitions, makePartitionsAhead } from './partitions.ts';
-import type { Row } from './rows.ts';
 import { sqlState } from './trouble.ts';
 import { COUNTED_OF_EACH_MAX, waitingCount, waitingCountOf } from './waiting-count.ts';
 

@@ -3,7 +3,7 @@
  * the rest is estimated from the ids: as many closings of this institution among the newer ids as among those counted.
  * A counter per institution would be exact, and would have all that close orders wait in line for its row.
  */
-import type { Row } from './rows.ts';
+import type { Row } from '../rows.ts';
 
 /** Some 5 ms of work, for the figures of one queue. */
 export const COUNTED_MAX = 20_000;

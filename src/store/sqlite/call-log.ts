@@ -1,19 +1,8 @@
-/** The call log: every attempt, and what it was sent as. */
-import { createHash } from 'node:crypto';
-import type { Attempt, AttemptOutcome, AttemptTrigger, LoggedAttempt } from '../../model/delivery.ts';
-import type { InterfaceId, Method } from '../../model/entities.ts';
-import type { Answer, FailureReason } from '../../model/outcome.ts';
-import { compileTemplate } from '../../template/template.ts';
-import type { CallLogStore, CallTemplate, QueueStore } from '../store.ts';
-import {
-  type Bindable,
-  cursorNumber,
-  type Database,
-  optional,
-  orderIdValue,
-  type Row,
-  toPage,
-} from './database.ts';
+import type { Attempt } from '../../model/delivery.ts';
+import type { InterfaceId } from '../../model/entities.ts';
+import { contentHash, cursorNumber, toLoggedAttempt, toPage } from '../rows.ts';
+import type { CallLogStore, QueueStore } from '../store.ts';
+import { type Database, orderIdValue, type Row } from './database.ts';
 
 const FROM_NEWEST = Number.MAX_SAFE_INTEGER;
 
@@ -125,42 +114,5 @@ export function callLogStore(db: Database): CallLogStore & Pick<QueueStore, 'cal
       });
       return rows && toPage(rows.map(toLoggedAttempt), limit, ({ id }) => id);
     },
-  };
-}
-
-function contentHash({ method, url, payload, userAgent }: CallTemplate): Bindable {
-  return createHash('sha256')
-    .update(JSON.stringify([method, url, payload ?? null, userAgent]))
-    .digest();
-}
-
-function toLoggedAttempt(row: Row): LoggedAttempt {
-  const orderId = row.order_id as string;
-  const payload = row.payload as string | null;
-  const template = { method: row.method as Method, url: row.url as string, ...optional('payload', payload) };
-  return {
-    id: row.attempt_id as number,
-    orderId,
-    ...optional('closingId', row.closing_id as number | null),
-    attempt: row.attempt as number,
-    ...optional('executionId', row.execution_id as number | null),
-    trigger: row.trigger as AttemptTrigger,
-    startedAt: row.started_at as number,
-    durationMs: row.duration_ms as number,
-    outcome: row.outcome as AttemptOutcome,
-    ...optional('reason', row.reason as FailureReason | null),
-    ...optional('detail', row.detail as string | null),
-    ...(row.status === null ? {} : { answer: toAnswer(row) }),
-    ...optional('nextAttemptAt', row.next_attempt_at as number | null),
-    request: compileTemplate(template).fill(orderId),
-    userAgent: row.user_agent as string,
-  };
-}
-
-function toAnswer(row: Row): Answer {
-  return {
-    status: row.status as number,
-    headers: JSON.parse((row.headers as string | null) ?? '{}'),
-    bodyStart: (row.body_start as string | null) ?? '',
   };
 }

@@ -9,7 +9,6 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { AppError, StartError } from '../../model/app-error.ts';
 import type { OrderId } from '../../model/order.ts';
-import type { Page } from '../store.ts';
 
 export type Row = Record<string, SQLOutputValue>;
 
@@ -171,35 +170,6 @@ export function isUniqueViolation(error: unknown): boolean {
 /** For binding: a number where it is exact, which costs less. */
 export function orderIdValue(orderId: OrderId): number | bigint {
   return orderId.length <= 15 ? Number(orderId) : BigInt(orderId);
-}
-
-/** Rows one more than the limit were asked for: the last one only tells that there is a next page. */
-export function toPage<T>(
-  rows: readonly T[],
-  limit: number,
-  cursorOf: (item: T) => string | number,
-): Page<T> {
-  const items = rows.slice(0, limit);
-  const last = items[items.length - 1];
-  return rows.length > limit && last !== undefined ? { items, next: String(cursorOf(last)) } : { items };
-}
-
-/** A keyset cursor that is an integer; anything else is the client's mistake. */
-export function cursorNumber(cursor: string | undefined, otherwise: number): number {
-  if (cursor === undefined) return otherwise;
-  if (/^\d{1,15}$/.test(cursor)) return Number(cursor);
-  throw wrongCursor();
-}
-
-export function wrongCursor(): AppError {
-  const message = 'The cursor is not one that a page of this list gave as `next`.';
-  return new AppError('invalid_value', message, {
-    problems: [{ path: 'cursor', code: 'cursor_invalid', message }],
-  });
-}
-
-export function optional<K extends string, V>(key: K, value: V | null | undefined): { [P in K]?: V } {
-  return value === null || value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
 }
 
 export type Bindable = SQLInputValue;

@@ -1,8 +1,9 @@
 /** Institutions, partners and API keys: who there is and who may do what. */
 import { AppError } from '../../model/app-error.ts';
-import type { ApiKey, Institution, Partner, Role } from '../../model/entities.ts';
+import type { ApiKey, Role } from '../../model/entities.ts';
+import { cursorNumber, optional, toInstitution, toPage, toPartner } from '../rows.ts';
 import type { ApiKeyStore, InstitutionStore, PartnerStore } from '../store.ts';
-import { cursorNumber, type Database, isUniqueViolation, optional, type Row, toPage } from './database.ts';
+import { type Database, isUniqueViolation, type Row } from './database.ts';
 
 const FROM_NEWEST = Number.MAX_SAFE_INTEGER;
 
@@ -38,16 +39,6 @@ export function institutionStore(db: Database): InstitutionStore {
   };
 }
 
-function toInstitution(row: Row): Institution {
-  return {
-    id: row.institution_id as number,
-    code: row.code as string,
-    name: row.name as string,
-    timeZone: row.time_zone as string,
-    createdAt: row.created_at as number,
-  };
-}
-
 export function partnerStore(db: Database): PartnerStore {
   const insert = db.prepare(
     `INSERT INTO partners (institution_id, partner, operator, sealed_secret, created_at)
@@ -76,17 +67,6 @@ export function partnerStore(db: Database): PartnerStore {
     async deletePartner(institutionId, id) {
       return db.write(() => remove.run(institutionId, id).changes === 1);
     },
-  };
-}
-
-function toPartner(row: Row): Partner {
-  return {
-    id: row.partner_id as number,
-    institutionId: row.institution_id as number,
-    partner: row.partner as string,
-    operator: row.operator as string,
-    sealedSecret: row.sealed_secret as string,
-    createdAt: row.created_at as number,
   };
 }
 

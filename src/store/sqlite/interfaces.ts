@@ -9,16 +9,9 @@ import {
   type ProxyOpening,
 } from '../../model/entities.ts';
 import type { Granularity } from '../../model/granularity.ts';
+import { cursorNumber, optional, toPage } from '../rows.ts';
 import type { Change, InterfaceStore, OpeningStore } from '../store.ts';
-import {
-  type Bindable,
-  cursorNumber,
-  type Database,
-  isUniqueViolation,
-  optional,
-  type Row,
-  toPage,
-} from './database.ts';
+import { type Bindable, type Database, isUniqueViolation, type Row } from './database.ts';
 
 const FROM_NEWEST = Number.MAX_SAFE_INTEGER;
 

@@ -2,8 +2,9 @@
 import type { Closing, ClosingId, Delivery, DeliveryState } from '../../model/delivery.ts';
 import type { InstitutionId } from '../../model/entities.ts';
 import { CLOSED, type OrderId, parseOrderId, withState } from '../../model/order.ts';
+import { optional, toPage, wrongCursor } from '../rows.ts';
 import type { Change, OrderPut, OrderStore, OrderStored } from '../store.ts';
-import { type Database, optional, orderIdValue, type Row, toPage, wrongCursor } from './database.ts';
+import { type Database, orderIdValue, type Row } from './database.ts';
 
 export function orderStore(db: Database, publish: (change: Change) => void): OrderStore {
   const existing = db.prepareArrays(

@@ -2,6 +2,7 @@
 
 import type { ClosingId } from '../../model/delivery.ts';
 import type { Execution, InstitutionId } from '../../model/entities.ts';
+import { optional, toExecution, toSchedule } from '../rows.ts';
 import type {
   Change,
   EngineInterface,
@@ -13,9 +14,8 @@ import type {
 } from '../store.ts';
 import { READ_CHARACTERS_MAX } from '../store.ts';
 import { attemptWriter } from './call-log.ts';
-import { type Database, optional, orderIdValue, type Row } from './database.ts';
+import { type Database, orderIdValue, type Row } from './database.ts';
 import { toInterface } from './interfaces.ts';
-import { toExecution, toSchedule } from './schedules.ts';
 
 // In SQLite a position in the log is the id of the closing there.
 const toPosition = (closingId: ClosingId) => closingId as unknown as Position;

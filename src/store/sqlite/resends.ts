@@ -1,10 +1,10 @@
 /** Resends: a second read of the log, or of a list, that does not move the queue. */
 import type { ClosingId } from '../../model/delivery.ts';
 import type { InstitutionId, InterfaceId } from '../../model/entities.ts';
+import { optional, toExecution } from '../rows.ts';
 import type { Change, ResendDelivery, ResendSelection, ResendStore } from '../store.ts';
 import { READ_CHARACTERS_MAX } from '../store.ts';
-import { type Bindable, type Database, optional, orderIdValue, type Row } from './database.ts';
-import { toExecution } from './schedules.ts';
+import { type Bindable, type Database, orderIdValue, type Row } from './database.ts';
 
 type Counted = { count: number; firstClosingId: ClosingId; lastClosingId: ClosingId };
 

@@ -169,6 +169,3 @@ BEGIN
   END IF;
 END
 $body$;
-
--- Nobody but the owner of the schema calls these.
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA orderhook FROM PUBLIC;

@@ -75,6 +75,7 @@ LANGUAGE sql AS 'SELECT orderhook.close_order($1, $2::text)';
 CREATE FUNCTION orderhook.close_order(institution text, details jsonb) RETURNS bigint
 LANGUAGE sql AS 'SELECT orderhook.close_order($1, $2::text)';
 
+-- All other functions are for the owner of the schema alone.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA orderhook FROM PUBLIC;
 DO $body$
 BEGIN

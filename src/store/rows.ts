@@ -1,0 +1,154 @@
+/**
+ * What the tables of both stores have in common: rows with the same columns, pages, optional fields. snake_case ends here.
+ */
+import { createHash } from 'node:crypto';
+import { AppError } from '../model/app-error.ts';
+import type { AttemptOutcome, AttemptTrigger, LoggedAttempt } from '../model/delivery.ts';
+import type {
+  Execution,
+  ExecutionStatus,
+  ExecutionTrigger,
+  Institution,
+  Launch,
+  Method,
+  Partner,
+  Schedule,
+} from '../model/entities.ts';
+import type { Answer, FailureReason } from '../model/outcome.ts';
+import { compileTemplate } from '../template/template.ts';
+import type { CallTemplate, Page } from './store.ts';
+
+export type Row = Record<string, unknown>;
+
+/** Rows one more than the limit were asked for: the last one only tells that there is a next page. */
+export function toPage<T>(
+  rows: readonly T[],
+  limit: number,
+  cursorOf: (item: T) => string | number,
+): Page<T> {
+  const items = rows.slice(0, limit);
+  const last = items[items.length - 1];
+  return rows.length > limit && last !== undefined ? { items, next: String(cursorOf(last)) } : { items };
+}
+
+/** A keyset cursor that is an integer; anything else is the client's mistake. */
+export function cursorNumber(cursor: string | undefined, otherwise: number): number {
+  if (cursor === undefined) return otherwise;
+  if (/^\d{1,15}$/.test(cursor)) return Number(cursor);
+  throw wrongCursor();
+}
+
+export function wrongCursor(): AppError {
+  const message = 'The cursor is not one that a page of this list gave as `next`.';
+  return new AppError('invalid_value', message, {
+    problems: [{ path: 'cursor', code: 'cursor_invalid', message }],
+  });
+}
+
+export function optional<K extends string, V>(key: K, value: V | null | undefined): { [P in K]?: V } {
+  return value === null || value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
+}
+
+export const FROM_NEWEST = Number.MAX_SAFE_INTEGER;
+
+export function executionCursor(cursor: string | undefined): [startedAt: number, id: number] {
+  if (cursor === undefined) return [Number.MAX_SAFE_INTEGER, 0];
+  const [, startedAt, id] = /^(\d{1,15})-(\d{1,15})$/.exec(cursor) ?? [];
+  if (startedAt === undefined) throw wrongCursor();
+  return [cursorNumber(startedAt, 0), cursorNumber(id, 0)];
+}
+
+export function toSchedule(row: Row): Schedule {
+  return {
+    id: row.schedule_id as number,
+    institutionId: row.institution_id as number,
+    interfaceId: row.interface_id as number,
+    name: row.name as string,
+    launch: row.launch as Launch,
+    ...optional('frequencyMinutes', row.frequency_minutes as number | null),
+    ...optional('start', row.start_at as number | null),
+    ...optional('end', row.end_at as number | null),
+    batchSize: row.batch_size as number,
+    ...optional('lastRunAt', row.last_run_at as number | null),
+    createdAt: row.created_at as number,
+    updatedAt: row.updated_at as number,
+  };
+}
+
+export function toExecution(row: Row): Execution {
+  return {
+    id: row.execution_id as number,
+    institutionId: row.institution_id as number,
+    interfaceId: row.interface_id as number,
+    ...optional('scheduleId', row.schedule_id as number | null),
+    trigger: row.trigger as ExecutionTrigger,
+    startedAt: row.started_at as number,
+    ...optional('endedAt', row.ended_at as number | null),
+    status: row.status as ExecutionStatus,
+    looked: row.looked as number,
+    filteredOut: row.filtered_out as number,
+    called: row.called as number,
+    delivered: row.delivered as number,
+    failed: row.failed as number,
+    abandoned: row.abandoned as number,
+    ...optional('message', row.message as string | null),
+  };
+}
+
+export function contentHash({ method, url, payload, userAgent }: CallTemplate): Buffer {
+  return createHash('sha256')
+    .update(JSON.stringify([method, url, payload ?? null, userAgent]))
+    .digest();
+}
+
+export function toLoggedAttempt(row: Row): LoggedAttempt {
+  const orderId = row.order_id as string;
+  const payload = row.payload as string | null;
+  const template = { method: row.method as Method, url: row.url as string, ...optional('payload', payload) };
+  return {
+    id: row.attempt_id as number,
+    orderId,
+    ...optional('closingId', row.closing_id as number | null),
+    attempt: row.attempt as number,
+    ...optional('executionId', row.execution_id as number | null),
+    trigger: row.trigger as AttemptTrigger,
+    startedAt: row.started_at as number,
+    durationMs: row.duration_ms as number,
+    outcome: row.outcome as AttemptOutcome,
+    ...optional('reason', row.reason as FailureReason | null),
+    ...optional('detail', row.detail as string | null),
+    ...(row.status === null ? {} : { answer: toAnswer(row) }),
+    ...optional('nextAttemptAt', row.next_attempt_at as number | null),
+    request: compileTemplate(template).fill(orderId),
+    userAgent: row.user_agent as string,
+  };
+}
+
+function toAnswer(row: Row): Answer {
+  return {
+    status: row.status as number,
+    headers: JSON.parse((row.headers as string | null) ?? '{}'),
+    bodyStart: (row.body_start as string | null) ?? '',
+  };
+}
+
+export function toInstitution(row: Row): Institution {
+  return {
+    id: row.institution_id as number,
+    code: row.code as string,
+    name: row.name as string,
+    timeZone: row.time_zone as string,
+    createdAt: row.created_at as number,
+  };
+}
+
+export function toPartner(row: Row): Partner {
+  return {
+    id: row.partner_id as number,
+    institutionId: row.institution_id as number,
+    partner: row.partner as string,
+    operator: row.operator as string,
+    sealedSecret: row.sealed_secret as string,
+    createdAt: row.created_at as number,
+  };
+}
