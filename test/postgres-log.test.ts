@@ -232,8 +232,9 @@ describe('the log of the PostgreSQL store', () => {
 
   test('a nudge of another node, or of the outbox, wakes', async (t) => {
     const venue = await Venue.open(server);
-    const other = await openTestStore(venue.url);
-    const pooled = await openTestStore(venue.url, { listen: false });
+    // By another URL, or they would take each other for threads of one node.
+    const other = await openTestStore(`${venue.url}?application_name=other`);
+    const pooled = await openTestStore(`${venue.url}?application_name=pooled`, { listen: false });
     t.after(() => Promise.all([venue.store.close(), other.close(), pooled.close()]));
     await venue.createInterface();
     for (const store of [other, pooled]) {
@@ -246,6 +247,24 @@ describe('the log of the PostgreSQL store', () => {
     const configured = nextChange(other, 'configuration');
     await venue.createInterface();
     assert.deepEqual(await configured, { kind: 'configuration', institutionId: venue.id });
+    const one = await venue.createInterface();
+    const { held } = await venue.store.holdLeases('node', 60_000);
+    const fence = held.find(({ interfaceId }) => interfaceId === one.id)?.fence as number;
+    const ended = nextChange(other, 'executions_ended');
+    const executions = (['AUTOMATIC', 'MANUAL'] as const).map((trigger, index) => ({
+      ...{ id: 50 + index, institutionId: venue.id, interfaceId: one.id, trigger, startedAt: 0, endedAt: 1 },
+      ...({
+        status: 'OK',
+        looked: 0,
+        filteredOut: 0,
+        called: 0,
+        delivered: 0,
+        failed: 0,
+        abandoned: 0,
+      } as const),
+    }));
+    await venue.store.commitProgress([venue.progress(one, fence, { executions })], 'node');
+    assert.deepEqual(await ended, { kind: 'executions_ended', executionIds: [51] });
     const closed = nextChange(other, 'closings');
     await server.query(`SELECT orderhook.close_order('${CODE}', '${orderText(77)}')`, venue.url);
     assert.deepEqual(await closed, { kind: 'closings', institutionIds: [venue.id] });

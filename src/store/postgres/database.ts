@@ -220,7 +220,8 @@ export class Database {
     // values, no JIT compilation, and must not look through a table because that was empty when the plan was made.
     await client.query(
       `SELECT set_config('statement_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false),
-         set_config('client_connection_check_interval', '5s', false), set_config('jit', 'off', false),
+         set_config('jit', 'off', false),
+         CASE WHEN version() LIKE '%linux%' THEN set_config('client_connection_check_interval', '5s', false) END,
          set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
          set_config('enable_bitmapscan', 'off', false),
          set_config('synchronous_commit',

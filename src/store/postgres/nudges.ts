@@ -109,10 +109,11 @@ export class Nudges implements LogWatch {
     if (this.#options.listens) this.#inBackground(() => this.#listen(RECONNECT_MS_MIN));
   }
 
-  publish(change: Change): void {
+  /** `elsewhere`: what of it concerns other nodes. */
+  publish(change: Change, elsewhere: Change | null = change): void {
     this.#tell(change);
     this.#channel.postMessage({ origin: this.#origin, change });
-    this.#queueNotify(change);
+    if (elsewhere) this.#queueNotify(elsewhere);
   }
 
   /** A read came to the end of what can be read. What is committed behind it is told of again when it may be readable. */

@@ -4,6 +4,7 @@
  * Any number of processes and threads may open it; changes are told to all of them.
  */
 import { StartError } from '../../model/app-error.ts';
+import { type Clock, systemClock } from '../../model/clock.ts';
 import type { Store } from '../store.ts';
 import { callLogStore } from './call-log.ts';
 import { Database } from './database.ts';
@@ -34,6 +35,8 @@ export type PostgresStoreOptions = {
   readonly poolSize?: number;
   /** Of one statement, and of connecting: how long a frozen server is waited for. */
   readonly timeoutMs?: number;
+  /** Says for which weeks partitions are made. */
+  readonly clock?: Pick<Clock, 'now'>;
 };
 
 export interface PostgresStore extends Store {
@@ -53,10 +56,11 @@ const POLL_MS = { listening: 2_000, alone: 250 };
  * @throws AppError `store_unavailable` when it cannot be reached
  */
 export async function openPostgresStore(options: PostgresStoreOptions): Promise<PostgresStore> {
-  const { url, schema = 'orderhook', listen, poolSize = POOL_SIZE, timeoutMs = TIMEOUT_MS } = options;
+  const { url, listen } = options;
+  const { schema = 'orderhook', poolSize = POOL_SIZE, timeoutMs = TIMEOUT_MS, clock = systemClock } = options;
   const db = new Database({ url, schema, poolSize, isDirect: listen, timeoutMs });
   try {
-    await begin(db);
+    await begin(db, clock.now());
   } catch (error) {
     await db.close();
     throw startTrouble(error);
@@ -78,7 +82,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     ...leaseStore(db),
     ...resendStore(db, publish),
     ...callLogStore(db),
-    ...retentionStore(db),
+    ...retentionStore(db, clock),
     async check() {
       await answers.rows();
     },
@@ -91,10 +95,10 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
   };
 }
 
-async function begin(db: Database): Promise<void> {
+async function begin(db: Database, now: number): Promise<void> {
   await migrate(db);
   await db.writing('SELECT orderhook.rebase_log(true)').rows();
-  await makePartitionsAhead(makePartitions(db), Date.now());
+  await makePartitionsAhead(makePartitions(db), now);
   const [setting] = await db
     .reading("SELECT current_setting('synchronous_commit')")
     .arrays<[synchronousCommit: string]>();

@@ -1,6 +1,6 @@
 /** The engine's side: the log read forward from a cursor, the owed list, and the one commit that moves them. */
 import type { ClosingId } from '../../model/delivery.ts';
-import type { InstitutionId } from '../../model/entities.ts';
+import type { Execution, InstitutionId } from '../../model/entities.ts';
 import { optional, type Row, toExecution, toSchedule } from '../rows.ts';
 import type {
   Change,
@@ -25,7 +25,7 @@ export type LogWatch = { reachedEnd(institutionId: InstitutionId, end: Place): v
 
 export function queueStore(
   db: Database,
-  publish: (change: Change) => void,
+  publish: (change: Change, elsewhere?: Change | null) => void,
   watch: LogWatch,
 ): Omit<QueueStore, 'callTemplateId'> {
   const engineRows = (where: string) =>
@@ -157,12 +157,15 @@ export function queueStore(
         lost.push(...(await commitOnce(now, nodeId)));
         rest = later;
       }
-      const executionIds = progress
+      const ended = progress
         .filter((one) => !lost.includes(one))
-        .flatMap(({ executions }) =>
-          executions.filter(({ endedAt }) => endedAt !== undefined).map(({ id }) => id),
-        );
-      if (executionIds.length > 0) publish({ kind: 'executions_ended', executionIds });
+        .flatMap(({ executions }) => executions.filter(({ endedAt }) => endedAt !== undefined));
+      if (ended.length > 0) {
+        // Whoever asked for one waits, maybe at another node; nobody waits for those that run by themselves, and under a
+        // continuous schedule there are hundreds a second.
+        const asked = ended.filter(({ trigger }) => trigger !== 'AUTOMATIC');
+        publish(endOf(ended), asked.length > 0 ? endOf(asked) : null);
+      }
       return lost.map(({ interfaceId }) => interfaceId);
     },
 
@@ -174,6 +177,10 @@ export function queueStore(
   function both(make: (birth: string) => Statement): { plain: Statement; afterBirth: Statement } {
     return { plain: make(''), afterBirth: make(afterBirth) };
   }
+}
+
+function endOf(executions: readonly Execution[]): Change {
+  return { kind: 'executions_ended', executionIds: executions.map(({ id }) => id) };
 }
 
 function onePerInterface(all: readonly Progress[]): [Progress[], Progress[]] {

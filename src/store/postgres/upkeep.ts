@@ -1,5 +1,6 @@
 /** Leases, which spread the interfaces over the nodes, and the removal of what is old. */
 
+import type { Clock } from '../../model/clock.ts';
 import type { Row } from '../rows.ts';
 import type { Lease, LeaseStore, RetentionStore } from '../store.ts';
 import { int8Array } from './arrays.ts';
@@ -102,7 +103,7 @@ const TRIMMED_ROWS_MAX = 200_000;
 /** Whoever waits for a table has all others wait behind it. */
 const DROP_WAIT_MS = 50;
 
-export function retentionStore(db: Database): RetentionStore {
+export function retentionStore(db: Database, clock: Pick<Clock, 'now'>): RetentionStore {
   const ahead = makePartitions(db);
   const oldPartitions = db.reading(
     'SELECT name FROM orderhook.partitions WHERE parent = $1 AND to_at <= $2 ORDER BY from_at',
@@ -142,7 +143,7 @@ export function retentionStore(db: Database): RetentionStore {
 
   return {
     async removeOlderThan(time) {
-      await makePartitionsAhead(ahead, Date.now());
+      await makePartitionsAhead(ahead, clock.now());
       for (const table of ['attempts', 'closings']) {
         for (const { name } of await oldPartitions.rows(table, time)) {
           const rows = await dropPartition(table, name as string);
