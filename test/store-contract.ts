@@ -598,6 +598,40 @@ export function storeContract(name: string, open: OpenStore): void {
         assert.equal(await store.calls(venue.id, 999, { limit: 9 }), undefined);
       });
 
+      test('each answer is given back with its own headers, though those of one commit that are alike are kept once', async () => {
+        const one = await createInterface();
+        const other = await createInterface({ name: 'Other' });
+        type Headers = Record<string, string> | undefined;
+        async function log(of: ExternalInterface, all: Headers[]) {
+          const callTemplateId = await templateOf(of);
+          const attempts = all.map((headers, index) => {
+            const { answer: _, ...unanswered } = attempt(String(index + 1));
+            const answer = headers && { answer: { status: 200, headers, bodyStart: '' } };
+            return { ...unanswered, ...answer, callTemplateId };
+          });
+          return progress(of, { attempts });
+        }
+        const wanted: Headers[] = [
+          { date: 'a', 'x-a': '1' },
+          { date: 'a', 'x-a': '1' },
+          undefined,
+          { date: 'a', 'x-a': '1' },
+          { date: 'b', 'x-a': '1' },
+          { 'x-a': '1', date: 'b' },
+          { 'x-a': '1', date: 'b', more: '' },
+          { 'x-a': '1', date: 'b' },
+        ];
+        await commit(await log(one, wanted), await log(other, wanted.toReversed()));
+        await commit(await log(one, wanted));
+        async function headersOf(of: ExternalInterface) {
+          const page = await store.calls(venue.id, of.id, { limit: 50 });
+          return page?.items.toReversed().map(({ answer }) => answer && Object.entries(answer.headers));
+        }
+        const inOrder = wanted.map((headers) => headers && Object.entries(headers));
+        assert.deepEqual(await headersOf(one), [...inOrder, ...inOrder]);
+        assert.deepEqual(await headersOf(other), inOrder.toReversed());
+      });
+
       test('a test call is logged at once', async () => {
         const one = await createInterface();
         const { closingId: _, ...test } = attempt('5', { trigger: 'TEST' });

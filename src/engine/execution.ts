@@ -254,7 +254,9 @@ export class ExecutionRun {
     const { details } = delivery;
     const { ledger, orders } = this.#parts;
     const orderDetailsData =
-      details === undefined ? null : orders.parse(ledger.institutionId, delivery.orderId, details);
+      details === undefined
+        ? null
+        : orders.parse(ledger.institutionId, ledger.interfaceId, delivery.orderId, details);
     return this.#filter.matches({ orderDetailsData });
   }
 

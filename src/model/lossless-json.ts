@@ -23,13 +23,18 @@ const json = JSON as unknown as {
 
 /**
  * Finds text that may hold a number which JavaScript prints differently: 16 digits and more, a fraction (its last
- * digit may be 0, or it may be long), an exponent, minus zero. False alarms, from digits inside strings, only cost time.
+ * digit may be 0, or it may be long), an exponent, minus zero. It looks where a value begins, after a colon that ends a
+ * name, a comma, or a bracket. False alarms, from such text inside strings, only cost time.
  */
-const SUSPICIOUS_NUMBER = /(?:^|[[,]|["\s]:)\s*-?(?:\d{16}|\d+[.eE]|0(?<=-0)(?!\d))/;
+const SUSPICIOUS_NUMBER = /(?::(?<=["\s]:)|[[,])\s*(?:-0|-?(?:\d{16}|\d+[.eE]))/;
 
 /** @throws SyntaxError as `JSON.parse` does. */
 export function parseLossless(text: string): JsonValue {
-  if (!SUSPICIOUS_NUMBER.test(text)) return JSON.parse(text);
+  if (!SUSPICIOUS_NUMBER.test(text)) {
+    const value = JSON.parse(text);
+    // A number that is the whole text has nothing before it.
+    if (typeof value !== 'number') return value;
+  }
   return json.parse(text, (_key, value, { source }) =>
     typeof value === 'number' && source !== undefined && String(value) !== source
       ? json.rawJSON(source)

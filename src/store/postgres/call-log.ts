@@ -1,11 +1,12 @@
 import type { Attempt } from '../../model/delivery.ts';
 import { contentHash, cursorNumber, FROM_NEWEST, type Row, toLoggedAttempt, toPage } from '../rows.ts';
+import { type SharedHeaders, shareHeaders } from '../shared-headers.ts';
 import type { CallLogStore, QueueStore } from '../store.ts';
 import { int4Array, int8Array, textArray } from './arrays.ts';
 import type { Database, Value } from './database.ts';
 import { makePartitions, withPartitions } from './partitions.ts';
 
-/** Columns of the table, in the order of `attemptValues`. */
+/** Columns of the table, in the order of `attemptValues`; beside them there are the keys, and `headers_in`. */
 export const ATTEMPT_COLUMNS = `closing_id, order_id, attempt, execution_id, trigger, started_at, duration_ms, outcome,
   reason, detail, status, headers, body_start, next_attempt_at, call_template_id`;
 
@@ -14,9 +15,13 @@ export const ATTEMPT_TYPES: readonly string[] =
     ' ',
   );
 
+/** Attempts of one commit started within this time: only partitions of that time are looked through for their headers. */
+const COMMIT_SPAN_MS = 60 * 60 * 1_000;
+
 export type AttemptToLog = Attempt & { readonly callTemplateId: number };
 
-export function attemptValues(attempts: readonly AttemptToLog[]): Value[] {
+/** `headers`: of each, its JSON text where its row keeps them. */
+export function attemptValues(attempts: readonly AttemptToLog[], headers: SharedHeaders['texts']): Value[] {
   return [
     int8Array(attempts.map(({ closingId }) => closingId)),
     int8Array(attempts.map(({ orderId }) => orderId)),
@@ -29,7 +34,7 @@ export function attemptValues(attempts: readonly AttemptToLog[]): Value[] {
     textArray(attempts.map(({ reason }) => reason)),
     textArray(attempts.map(({ detail }) => storable(detail))),
     int4Array(attempts.map(({ answer }) => answer?.status)),
-    textArray(attempts.map(({ answer }) => answer && storable(JSON.stringify(answer.headers)))),
+    textArray(headers),
     textArray(attempts.map(({ answer }) => storable(answer?.bodyStart || undefined))),
     int8Array(attempts.map(({ nextAttemptAt }) => nextAttemptAt)),
     int8Array(attempts.map(({ callTemplateId }) => callTemplateId)),
@@ -43,7 +48,10 @@ function storable(text: string | undefined): string | undefined {
 
 export function callLogStore(db: Database): CallLogStore & Pick<QueueStore, 'callTemplateId'> {
   const columns = `SELECT a.attempt_id, a.closing_id, a.order_id::text, a.attempt, a.execution_id, a.trigger,
-      a.started_at, a.duration_ms, a.outcome, a.reason, a.detail, a.status, a.headers, a.body_start, a.next_attempt_at,
+      a.started_at, a.duration_ms, a.outcome, a.reason, a.detail, a.status, a.body_start, a.next_attempt_at,
+      coalesce(a.headers, (SELECT h.headers FROM orderhook.attempts h
+        WHERE h.institution_id = a.institution_id AND h.interface_id = a.interface_id AND h.attempt_id = a.headers_in
+          AND h.started_at BETWEEN a.started_at - ${COMMIT_SPAN_MS} AND a.started_at + ${COMMIT_SPAN_MS})) AS headers,
       t.method, t.url, t.payload, t.user_agent
     FROM orderhook.attempts a JOIN orderhook.call_templates t USING (institution_id, call_template_id)
     WHERE a.institution_id = $1 AND a.interface_id = $2`;
@@ -90,7 +98,11 @@ export function callLogStore(db: Database): CallLogStore & Pick<QueueStore, 'cal
 
     async logAttempt(institutionId, interfaceId, callTemplateId, attempt) {
       const [row] = await withPartitions(partitions, 'attempts', [attempt.startedAt], () =>
-        log.rows(institutionId, interfaceId, ...attemptValues([{ ...attempt, callTemplateId }])),
+        log.rows(
+          institutionId,
+          interfaceId,
+          ...attemptValues([{ ...attempt, callTemplateId }], shareHeaders([attempt]).texts),
+        ),
       );
       const logged = await byId.row(institutionId, interfaceId, row?.attempt_id as number, attempt.startedAt);
       return toLoggedAttempt(logged as Row);

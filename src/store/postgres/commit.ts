@@ -7,6 +7,7 @@
  */
 import { randomInt } from 'node:crypto';
 import type { ClosingId } from '../../model/delivery.ts';
+import { shareHeaders } from '../shared-headers.ts';
 import type { NodeId, Progress } from '../store.ts';
 import { boolArray, int4Array, int8Array, textArray } from './arrays.ts';
 import { ATTEMPT_COLUMNS, ATTEMPT_TYPES, attemptValues } from './call-log.ts';
@@ -215,15 +216,18 @@ const PARTS: readonly Part[] = [
   {
     name: 'attempts',
     isPresent: (all) => all.some(({ attempts }) => attempts.length > 0),
-    types: ['integer', 'integer', ...ATTEMPT_TYPES],
+    types: ['integer', 'integer', 'integer', ...ATTEMPT_TYPES],
     sql: (unnest) => `attempts AS (
-    INSERT INTO orderhook.attempts (institution_id, interface_id, attempt_id, ${ATTEMPT_COLUMNS})
-    SELECT f.institution_id, f.interface_id, f.last_attempt_id + t.n, ${ATTEMPT_COLUMNS}
-    FROM ${unnest(`p, n, ${ATTEMPT_COLUMNS}`)} t JOIN fresh f USING (p)
+    INSERT INTO orderhook.attempts (institution_id, interface_id, attempt_id, headers_in, ${ATTEMPT_COLUMNS})
+    SELECT f.institution_id, f.interface_id, f.last_attempt_id + t.n, f.last_attempt_id + t.headers_n, ${ATTEMPT_COLUMNS}
+    FROM ${unnest(`p, n, headers_n, ${ATTEMPT_COLUMNS}`)} t JOIN fresh f USING (p)
   )`,
     values: (all) => {
       const { places, ordinals, items } = flatten(all, ({ attempts }) => attempts);
-      return [int4Array(places), int4Array(ordinals), ...attemptValues(items)];
+      const headers = all.map(({ attempts }) => shareHeaders(attempts));
+      const keptBy = headers.flatMap((one) => one.keptBy.map((place) => (place === null ? null : place + 1)));
+      const texts = headers.flatMap((one) => one.texts);
+      return [int4Array(places), int4Array(ordinals), int4Array(keptBy), ...attemptValues(items, texts)];
     },
   },
 ];

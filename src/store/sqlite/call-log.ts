@@ -1,6 +1,7 @@
 import type { Attempt } from '../../model/delivery.ts';
 import type { InterfaceId } from '../../model/entities.ts';
 import { contentHash, cursorNumber, toLoggedAttempt, toPage } from '../rows.ts';
+import { shareHeaders } from '../shared-headers.ts';
 import type { CallLogStore, QueueStore } from '../store.ts';
 import { type Database, orderIdValue, type Row } from './database.ts';
 
@@ -18,18 +19,20 @@ export function attemptWriter(db: Database): AttemptWriter {
   );
   const insert = db.prepare(
     `INSERT INTO attempts (interface_id, attempt_id, closing_id, order_id, attempt, execution_id, trigger, started_at,
-       duration_ms, outcome, reason, detail, status, headers, body_start, next_attempt_at, call_template_id)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       duration_ms, outcome, reason, detail, status, headers, headers_in, body_start, next_attempt_at,
+       call_template_id)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   );
   return (interfaceId, attempts) => {
     const [last] = reserve.get(attempts.length, interfaceId) as unknown as [number];
-    let id = last - attempts.length;
-    for (const attempt of attempts) {
-      id += 1;
+    const first = last - attempts.length + 1;
+    const { texts, keptBy } = shareHeaders(attempts);
+    for (const [index, attempt] of attempts.entries()) {
       const { answer } = attempt;
+      const holder = keptBy[index] as number | null;
       insert.run(
         interfaceId,
-        id,
+        first + index,
         attempt.closingId ?? null,
         orderIdValue(attempt.orderId),
         attempt.attempt,
@@ -41,7 +44,8 @@ export function attemptWriter(db: Database): AttemptWriter {
         attempt.reason ?? null,
         attempt.detail ?? null,
         answer?.status ?? null,
-        answer ? JSON.stringify(answer.headers) : null,
+        texts[index] as string | null,
+        holder === null ? null : first + holder,
         answer?.bodyStart || null,
         attempt.nextAttemptAt ?? null,
         attempt.callTemplateId,
@@ -54,7 +58,9 @@ export function attemptWriter(db: Database): AttemptWriter {
 export function callLogStore(db: Database): CallLogStore & Pick<QueueStore, 'callTemplateId'> {
   const writeAttempts = attemptWriter(db);
   const columns = `a.attempt_id, a.closing_id, CAST(a.order_id AS TEXT) AS order_id, a.attempt, a.execution_id,
-      a.trigger, a.started_at, a.duration_ms, a.outcome, a.reason, a.detail, a.status, a.headers, a.body_start,
+      a.trigger, a.started_at, a.duration_ms, a.outcome, a.reason, a.detail, a.status, a.body_start,
+      coalesce(a.headers, (SELECT h.headers FROM attempts h
+        WHERE h.interface_id = a.interface_id AND h.attempt_id = a.headers_in)) AS headers,
       a.next_attempt_at, t.method, t.url, t.payload, t.user_agent
     FROM attempts a JOIN call_templates t USING (call_template_id) WHERE a.interface_id = ?`;
   const order = 'ORDER BY a.attempt_id DESC LIMIT ?';

@@ -15,8 +15,13 @@ export type Row = Record<string, SQLOutputValue>;
 const MIGRATIONS = new URL('../migrations/sqlite/', import.meta.url);
 const BUSY_TIMEOUT_MS = 10_000;
 const RETRY_AFTER_SECONDS = 2;
+/**
+ * Orders of some kilobytes fill a page of the default size, 4,096, by half: a bigger one is less to write for each. It
+ * holds for a new file only. Measured by `bench/import`.
+ */
+const PAGE_BYTES = 16_384;
 /** Pages of the write-ahead log before it is copied into the database file. */
-const WAL_PAGES = 4_000;
+const WAL_PAGES = 1_000;
 
 /** SQLite's primary result codes for troubles that pass: busy, locked, read-only, I/O, full, cannot open, protocol. */
 const PASSING_TROUBLES = new Set([5, 6, 8, 10, 13, 14, 15]);
@@ -32,6 +37,7 @@ export class Database {
     this.#lock = lock;
     this.#db = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
     this.#db.exec(`
+      PRAGMA page_size = ${PAGE_BYTES};
       PRAGMA journal_mode = WAL;
       PRAGMA synchronous = FULL;
       PRAGMA wal_autocheckpoint = ${WAL_PAGES};

@@ -1,0 +1,42 @@
+/**
+ * The headers of answers as the call log keeps them. A callee mostly answers with the same ones, within a second even
+ * with the same `Date`, so of the attempts of one commit the first keeps them and those after it name that one.
+ *
+ *     attempt   headers      headers_in
+ *       41      {"date":…}
+ *       42                       41
+ *       43                       41
+ */
+import type { Attempt } from '../model/delivery.ts';
+
+export type SharedHeaders = {
+  /** JSON text, for the first of those that share it. */
+  readonly texts: readonly (string | null)[];
+  /** The place, from 0 among these attempts, of the one that keeps them. */
+  readonly keptBy: readonly (number | null)[];
+};
+
+/** Attempts of one interface that enter the log together. */
+export function shareHeaders(attempts: readonly Pick<Attempt, 'answer'>[]): SharedHeaders {
+  const texts: (string | null)[] = [];
+  const keptBy: (number | null)[] = [];
+  let kept: { readonly headers: Readonly<Record<string, string>>; readonly place: number } | undefined;
+  for (const [place, { answer }] of attempts.entries()) {
+    const isShared = answer !== undefined && kept !== undefined && areSame(answer.headers, kept.headers);
+    texts.push(answer === undefined || isShared ? null : JSON.stringify(answer.headers));
+    keptBy.push(isShared ? (kept?.place as number) : null);
+    if (answer !== undefined && !isShared) kept = { headers: answer.headers, place };
+  }
+  return { texts, keptBy };
+}
+
+/** In the same order too: the log shows them as they came. */
+function areSame(some: Readonly<Record<string, string>>, others: Readonly<Record<string, string>>): boolean {
+  const names = Object.keys(others);
+  let index = 0;
+  for (const name in some) {
+    if (names[index] !== name || some[name] !== others[name]) return false;
+    index += 1;
+  }
+  return index === names.length;
+}
