@@ -16,7 +16,7 @@ import type { Socket } from 'node:net';
 import { createSecureContext, getCACertificates } from 'node:tls';
 import { type Dispatcher, Pool } from 'undici';
 import { ANSWER_BYTES_MAX } from '../model/limits.ts';
-import type { Answer, CallRequest, Outcome } from '../model/outcome.ts';
+import { type Answer, type CallRequest, haveSameHeaders, type Outcome } from '../model/outcome.ts';
 import { BodyDecoder, BodyStart, decoderFor } from './caller-answer.ts';
 import { type ConnectionSettings, createConnector } from './caller-connection.ts';
 import { describeExchangeError, describeProxyAnswer, type Failure, isProxyAnswer } from './caller-failure.ts';
@@ -135,6 +135,8 @@ type Line = {
   readonly lines: Map<string, Line>;
   running: number;
   idleSince: number;
+  /** Of the latest answer. Outcomes wait for their commit, and most of them can wait with this one object. */
+  headers: Answer['headers'];
 };
 
 class HttpCaller implements Caller {
@@ -296,7 +298,7 @@ class HttpCaller implements Caller {
       keepAliveMaxTimeout: IDLE_CONNECTION_MS_MAX,
       maxHeaderSize: ANSWER_HEAD_BYTES_MAX,
     });
-    const line: Line = { key: origin, pool, lines, running: 0, idleSince: this.#now() };
+    const line: Line = { key: origin, pool, lines, running: 0, idleSince: this.#now(), headers: {} };
     lines.set(origin, line);
     this.#tidying ??= setInterval(() => this.#tidy(), IDLE_POOL_MS / 4).unref();
     return line;
@@ -359,7 +361,7 @@ class Call implements Dispatcher.DispatchHandler {
   #isUnsent = false;
   #isSecondTry = false;
   #status = 0;
-  #headers: Record<string, string> = {};
+  #headers: Answer['headers'] = {};
   #bodyStart: BodyStart | undefined;
   #decoder: BodyDecoder | undefined;
 
@@ -400,7 +402,9 @@ class Call implements Dispatcher.DispatchHandler {
   ): void {
     if (status < 200) return;
     this.#status = status;
-    this.#headers = joinHeaders(headers);
+    const joined = joinHeaders(headers);
+    if (!haveSameHeaders(joined, this.line.headers)) this.line.headers = joined;
+    this.#headers = this.line.headers;
     if (
       this.#caller.hasEgressProxy &&
       this.request.url.startsWith('http:') &&

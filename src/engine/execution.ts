@@ -251,7 +251,7 @@ export class ExecutionRun {
 
   #passesFilter(delivery: Delivery): boolean {
     if (!this.#filter) return true;
-    const { details } = delivery;
+    const details = delivery.takeDetails();
     const { ledger, orders } = this.#parts;
     const orderDetailsData =
       details === undefined

@@ -28,7 +28,7 @@ export class Delivery {
   readonly orderId: string;
   /** Attempts made before. */
   readonly attempts: number;
-  readonly details: string | undefined;
+  #details: string | undefined;
   /** Where it was read: in the log, in a resend, or, undefined, from the owed list. */
   readonly place: Place | undefined;
   /** Whether the owed list of the store has it, or will have with the next commit. */
@@ -46,11 +46,18 @@ export class Delivery {
   ) {
     this.closingId = from.closingId;
     this.orderId = from.orderId;
-    this.details = from.details;
+    this.#details = from.details;
     this.attempts = attempts;
     this.place = place;
     this.isOwed = list === 'owed';
     this.isAbandoned = list === 'abandoned';
+  }
+
+  /** Once, for the filter: what is read ahead is much, and what was looked at need not stay in memory. */
+  takeDetails(): string | undefined {
+    const details = this.#details;
+    this.#details = undefined;
+    return details;
   }
 
   static fromLog(closing: WaitingClosing): Delivery {

@@ -9,7 +9,7 @@ import { Delivery, type Ledger } from './ledger.ts';
 type OwedToRead = { dueBy?: number; after?: { dueAt: number; closingId: number } };
 
 /** Deliveries that one read brings into memory at most. */
-const READ_AHEAD = 500;
+const READ_AHEAD = 100;
 
 export class QueueSource implements WorkSource {
   readonly #store: Pick<QueueStore, 'owed' | 'waiting'>;

@@ -26,6 +26,18 @@ export type Answer = {
   readonly bodyStart: string;
 };
 
+/** Whether two answers came with the same headers, in the same order: the call log shows them as they came. */
+export function haveSameHeaders(some: Answer['headers'], others: Answer['headers']): boolean {
+  if (some === others) return true;
+  const names = Object.keys(others);
+  let index = 0;
+  for (const name in some) {
+    if (names[index] !== name || some[name] !== others[name]) return false;
+    index += 1;
+  }
+  return index === names.length;
+}
+
 export type Outcome =
   | { readonly delivered: true; readonly answer: Answer; readonly durationMs: number }
   | {

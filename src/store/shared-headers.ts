@@ -8,6 +8,7 @@
  *       43                       41
  */
 import type { Attempt } from '../model/delivery.ts';
+import { type Answer, haveSameHeaders } from '../model/outcome.ts';
 
 export type SharedHeaders = {
   /** JSON text, for the first of those that share it. */
@@ -20,23 +21,13 @@ export type SharedHeaders = {
 export function shareHeaders(attempts: readonly Pick<Attempt, 'answer'>[]): SharedHeaders {
   const texts: (string | null)[] = [];
   const keptBy: (number | null)[] = [];
-  let kept: { readonly headers: Readonly<Record<string, string>>; readonly place: number } | undefined;
+  let kept: { readonly headers: Answer['headers']; readonly place: number } | undefined;
   for (const [place, { answer }] of attempts.entries()) {
-    const isShared = answer !== undefined && kept !== undefined && areSame(answer.headers, kept.headers);
+    const isShared =
+      answer !== undefined && kept !== undefined && haveSameHeaders(answer.headers, kept.headers);
     texts.push(answer === undefined || isShared ? null : JSON.stringify(answer.headers));
     keptBy.push(isShared ? (kept?.place as number) : null);
     if (answer !== undefined && !isShared) kept = { headers: answer.headers, place };
   }
   return { texts, keptBy };
-}
-
-/** In the same order too: the log shows them as they came. */
-function areSame(some: Readonly<Record<string, string>>, others: Readonly<Record<string, string>>): boolean {
-  const names = Object.keys(others);
-  let index = 0;
-  for (const name in some) {
-    if (names[index] !== name || some[name] !== others[name]) return false;
-    index += 1;
-  }
-  return index === names.length;
 }

@@ -20,6 +20,8 @@ const RETRY_AFTER_SECONDS = 2;
  * holds for a new file only. Measured by `bench/import`.
  */
 const PAGE_BYTES = 16_384;
+/** Of each connection; the operating system caches the file too. */
+const CACHE_KIBIBYTES = 4_096;
 /** Pages of the write-ahead log before it is copied into the database file. */
 const WAL_PAGES = 1_000;
 
@@ -41,7 +43,7 @@ export class Database {
       PRAGMA journal_mode = WAL;
       PRAGMA synchronous = FULL;
       PRAGMA wal_autocheckpoint = ${WAL_PAGES};
-      PRAGMA cache_size = -32768;
+      PRAGMA cache_size = -${CACHE_KIBIBYTES};
       PRAGMA temp_store = MEMORY;
     `);
     this.#migrate(file);
