@@ -379,7 +379,7 @@ describe('the engine', () => {
       const one = await fixture.createInterface({ concurrency: 1 });
       const schedule = await fixture.createSchedule(one, CONTINUOUS);
       fixture.callee.outcome = () => unanswered();
-      await fixture.close(10_000);
+      await fixture.close(1_000);
       await fixture.clock.advance(30 * MINUTE);
       const starts = (await fixture.executions(schedule)).map(({ startedAt }) => startedAt).reverse();
       const gaps = starts.slice(1).map((at, index) => Math.round((at - (starts[index] ?? 0)) / SECOND));

@@ -9,7 +9,9 @@ import { Delivery, type Ledger } from './ledger.ts';
 type OwedToRead = { dueBy?: number; after?: { dueAt: number; closingId: number } };
 
 /** Deliveries that one read brings into memory at most. */
-const READ_AHEAD = 100;
+const READ_AHEAD = 250;
+/** With so many of them left, the next ones are read: a read takes its time, and calls shall not wait for it. */
+const READ_NEXT_AT = 125;
 
 export class QueueSource implements WorkSource {
   readonly #store: Pick<QueueStore, 'owed' | 'waiting'>;
@@ -18,7 +20,10 @@ export class QueueSource implements WorkSource {
   #taken: Position;
   #log: Delivery[] = [];
   #logIndex = 0;
+  /** There may be more in the log than was read or is being read. */
   #logHasMore = true;
+  /** What follows on `#log`. */
+  #reading: Promise<Delivery[]> | undefined;
   #owed: Delivery[] = [];
   #owedIndex = 0;
   /** Undefined: no owed deliveries are left to take in this execution. */
@@ -41,7 +46,7 @@ export class QueueSource implements WorkSource {
 
   /** Closings may wait that were not taken. */
   get mayHaveWaiting(): boolean {
-    return this.hasReadAhead || this.#logHasMore;
+    return this.hasReadAhead || this.#reading !== undefined || this.#logHasMore;
   }
 
   /** Closings arrived. */
@@ -60,7 +65,8 @@ export class QueueSource implements WorkSource {
 
   /** Forgets what was read and not taken: details in memory must not get old. */
   dropReadAhead(): void {
-    if (this.hasReadAhead) this.#logHasMore = true;
+    if (this.hasReadAhead || this.#reading) this.#logHasMore = true;
+    this.#reading = undefined;
     this.#log = [];
     this.#logIndex = 0;
   }
@@ -73,7 +79,8 @@ export class QueueSource implements WorkSource {
     if (this.#owedQuery !== undefined || !this.hasReadAhead) return undefined;
     const delivery = this.#log[this.#logIndex] as Delivery;
     this.#logIndex += 1;
-    this.#taken = (delivery.place as { position: Position }).position;
+    this.#taken = positionOf(delivery);
+    if (this.#log.length - this.#logIndex === READ_NEXT_AT) this.#readNext();
     return delivery;
   }
 
@@ -102,18 +109,35 @@ export class QueueSource implements WorkSource {
 
   async #readLog(): Promise<boolean> {
     if (this.hasReadAhead) return true;
+    this.#readNext();
+    const reading = this.#reading;
+    if (!reading) return false;
+    this.#log = await reading;
+    this.#logIndex = 0;
+    this.#reading = undefined;
+    return this.hasReadAhead;
+  }
+
+  #readNext(): void {
+    if (this.#reading || !this.#logHasMore) return;
     // Cleared before the read: a nudge during it counts.
     this.#logHasMore = false;
+    const last = this.#log[this.#log.length - 1];
+    const from = last ? positionOf(last) : this.#taken;
     const query = { limit: READ_AHEAD, withDetails: this.#withDetails };
-    const closings = await this.#store
-      .waiting(this.#ledger.institutionId, this.#taken, query)
-      .catch((error) => {
-        this.#logHasMore = true;
-        throw error;
-      });
-    this.#log = closings.map(Delivery.fromLog);
-    this.#logIndex = 0;
-    if (closings.length > 0) this.#logHasMore = true;
-    return closings.length > 0;
+    const reading = this.#store.waiting(this.#ledger.institutionId, from, query).then((closings) => {
+      if (closings.length > 0) this.#logHasMore = true;
+      return closings.map(Delivery.fromLog);
+    });
+    this.#reading = reading;
+    // Whoever waits for it hears of it; when nobody does, it is read again when it is needed.
+    reading.catch(() => {
+      this.#logHasMore = true;
+      if (this.#reading === reading) this.#reading = undefined;
+    });
   }
+}
+
+function positionOf(delivery: Delivery): Position {
+  return (delivery.place as { position: Position }).position;
 }
