@@ -146,15 +146,22 @@ describe('an engine among others', () => {
     assert.equal((await fixture.queue(one))?.owed, 0);
   });
 
-  test('without a renewed lease no call starts', async () => {
+  test('without a renewed lease no call starts, and the database that is away is not asked more and more often', async () => {
     const store = leases.over(fixture.store);
-    let isAway = false;
+    let [isAway, asked] = [false, 0];
     await start({
       ...store,
-      holdLeases: (...given) => (isAway ? Promise.reject(new Error('away')) : store.holdLeases(...given)),
+      async holdLeases(...given) {
+        asked += 1;
+        if (isAway) throw new Error('away');
+        return store.holdLeases(...given);
+      },
     });
     isAway = true;
     await fixture.clock.advance(MANY_NODES.ttlMs);
+    asked = 0;
+    await fixture.clock.advance(30_000);
+    assert.ok(asked <= 30 + 30_000 / MANY_NODES.renewMs, `asked ${asked} times in 30 s`);
     assert.equal(fixture.engine.readiness().ready, false);
     await fixture.close(3);
     await fixture.clock.advance(10_000);

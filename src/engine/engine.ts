@@ -101,6 +101,7 @@ export function createEngine(parts: EngineParts): Engine {
   };
   const toLoad = new Set<InstitutionId | 'all'>();
   let loading: Promise<void> | undefined;
+  let isRetrying = false;
   let stopping = false;
   const releasers: (() => void)[] = [];
 
@@ -128,9 +129,19 @@ export function createEngine(parts: EngineParts): Engine {
         await loadOnce(what === 'all' ? undefined : what);
       } catch (error) {
         log.error({ event: 'engine.load_failed', err: error }, 'the interfaces could not be read');
-        clock.after(RETRY_MS, () => load(what));
+        retryLater();
       }
     }
+  }
+
+  /** One retry for all that failed: the longer the database is away, the more would there be. */
+  function retryLater(): void {
+    if (isRetrying) return;
+    isRetrying = true;
+    clock.after(RETRY_MS, () => {
+      isRetrying = false;
+      load('all');
+    });
   }
 
   /** Never twice at once: what one renewal has found would be old for the other. */
