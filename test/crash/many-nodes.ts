@@ -11,7 +11,8 @@ import { type CrashRun, crashSignals } from './crash-run.ts';
 /** Of the three kinds of interfaces two each, so that there is something to spread. */
 const COPIES = 2;
 const SOURCES = 12;
-const SOURCE_PAUSE_MS_MAX = 80;
+/** Fewer orders than for one process, or an interface of little concurrency whose nodes die all the time falls behind. */
+const SOURCE_PAUSE_MS_MAX = 160;
 /** Between one death and the next. A dead node's interfaces lie still until its lease is over, so a while longer than for one process. */
 const PAUSE_MS = { min: 100, max: 4_000 };
 const TWO_AT_ONCE_SHARE = 0.15;

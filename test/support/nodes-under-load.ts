@@ -183,7 +183,7 @@ export class NodesUnderLoad {
     }
     const interfaces = this.#interfaces.map((one) => judged(one, this.load));
     const verdict = judge({ calls: this.callee.calls, lives: this.lives, interfaces, drainedFrom });
-    return { ...verdict, violations: [...verdict.violations, ...violations], interfaces };
+    return { ...verdict, violations: [...violations, ...verdict.violations], interfaces };
   }
 
   /** Whatever state it is in. */
