@@ -56,7 +56,7 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
     });
     releasers.push(() => caller.close());
 
-    const metrics = createServiceMetrics(() => store.queueTotals());
+    const metrics = createServiceMetrics(store);
     const needsSetup = settings.adminKey === '' && !(await store.hasAdministrator());
     const setup = needsSetup ? createSetupLink() : undefined;
     const server = await createServer({

@@ -6,6 +6,7 @@
 import { StartError } from './model/app-error.ts';
 import { ANSWER_BYTES_MAX } from './model/limits.ts';
 import { LOG_LEVELS, type LogLevel } from './observe/log.ts';
+import { parseDatabaseUrl } from './store/postgres/hosts.ts';
 
 type Setting<T> = {
   readonly env: `ORDERHOOK_${string}`;
@@ -41,6 +42,12 @@ function url(schemes: readonly string[]) {
   };
 }
 
+/** Several hosts make it no URL for the platform. */
+function databaseUrl(value: string): string {
+  parseDatabaseUrl(value);
+  return value;
+}
+
 const MS_PER_MINUTE = 60_000;
 
 function define<T>(setting: Setting<T>): Setting<T> {
@@ -64,9 +71,10 @@ export const SETTINGS = {
   databaseUrl: define({
     env: 'ORDERHOOK_DATABASE_URL',
     default: '',
-    about: 'Empty: SQLite in the data folder. `postgres://…`: PostgreSQL.',
+    about:
+      'Empty: SQLite in the data folder. `postgres://…`: PostgreSQL; several hosts are separated by commas.',
     secret: true,
-    parse: url(['postgres:', 'postgresql:']),
+    parse: databaseUrl,
   }),
   databaseListen: define({
     env: 'ORDERHOOK_DATABASE_LISTEN',

@@ -1,108 +1,221 @@
-/** The same flow with PostgreSQL below it: one `serve`, one `worker`, and what becomes of the queue when a node dies. */
+/** The same on PostgreSQL, and what only many nodes have: they spread, die, are paused, and begin. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
-import { after, before, beforeEach, describe, test } from 'node:test';
-import { OrderReader } from '../src/commands/callee.ts';
+import { connect, createServer, type Socket } from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import { serviceContract } from './service-contract.ts';
+import { INSTITUTION } from './support/crash-venue.ts';
+import { api, NodeProcess } from './support/node-process.ts';
+import { assertKept, NodesUnderLoad } from './support/nodes-under-load.ts';
 import { PostgresServer } from './support/postgres-server.ts';
 import { RecordingCallee } from './support/recording-callee.ts';
 import { runCommand, ServiceProcess } from './support/service-process.ts';
 import { temporaryFolder } from './support/temporary-folder.ts';
 import { until } from './support/until.ts';
 
-const MAIN = join(import.meta.dirname, '../src/main.ts');
-const LARGE_ID = '9223372036854775807';
+/** A node that dies is replaced within this. */
+const REPLACED_MS = 10_000;
 
-describe('on PostgreSQL', () => {
+let server: PostgresServer;
+before(async () => {
+  server = await PostgresServer.start();
+});
+after(() => server.remove());
+
+serviceContract('PostgreSQL', async () => {
   const folder = temporaryFolder();
-  let server: PostgresServer;
-  let url: string;
-  let callee: RecordingCallee;
-  before(async () => {
-    server = await PostgresServer.start();
-    url = await server.database();
-    callee = await RecordingCallee.start();
-  });
-  after(async () => {
-    await callee.stop();
-    await server.remove();
-    folder.remove();
-  });
-  beforeEach(() => {
-    callee.calls.length = 0;
-  });
+  const settings = { ORDERHOOK_DATABASE_URL: await server.database() };
+  return { folder: folder.path, settings, remove: folder.remove };
+});
 
-  async function importOrders(service: ServiceProcess, code: string, ids: readonly number[]): Promise<void> {
-    const response = await fetch(`${service.address}/api/v1/institutions/${code}/orders/import`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${service.key}`, 'content-type': 'application/x-ndjson' },
-      body: ids
-        .map((orderId) => JSON.stringify({ orderId, orderState: 'CLOSED', orderType: 'SALE' }))
-        .join('\n'),
-    });
-    assert.equal(response.status, 200, await response.text());
-  }
-
-  test('migrate, then orders close, are called, and are read back', async () => {
+describe('beginnings', () => {
+  test('migrate makes the schema, and serve begins with it', async () => {
+    const folder = temporaryFolder();
+    const url = await server.database();
     const migrated = await runCommand(['migrate'], { ORDERHOOK_DATABASE_URL: url });
     assert.equal(migrated.code, 0, migrated.stderr);
+    const versions = () => server.query('SELECT * FROM orderhook.migrations', url);
+    const before = await versions();
     const service = await ServiceProcess.start(folder.path, { ORDERHOOK_DATABASE_URL: url });
-    const { code, interfaceId, scheduleId } = await service.setUp(callee.address, {
-      interface: { filter: 'OrderDetailsData.OrderType=SALE' },
-    });
-    const institution = `/institutions/${code}`;
-    const identity = { partner: 'ACME', operator: 'OP' };
-    const { secret } = await service.call('POST', `${institution}/partners`, identity);
-    const order = `{"orderId":${LARGE_ID},"orderState":"CLOSED","orderType":"SALE","n":1.50}`;
-    await service.call('PUT', `${institution}/orders/${LARGE_ID}`, order);
-    await importOrders(
-      service,
-      code,
-      Array.from({ length: 100 }, (_, index) => index + 1),
-    );
-    const called: number[] = [];
-    for (let run = 0; run < 3; run += 1) {
-      const execution = await service.call('POST', `${institution}/schedules/${scheduleId}/run?wait=true`);
-      called.push(execution.called);
-    }
-    assert.deepEqual(called, [60, 41, 0]);
-    assert.equal(callee.orderIds[0], LARGE_ID);
-    assert.equal(new Set(callee.orderIds).size, 101);
-    const read = await new OrderReader(service.address, { ...identity, secret }).read(LARGE_ID);
-    assert.ok(read.includes(order), read);
-    const { items } = await service.call(
-      'GET',
-      `${institution}/interfaces/${interfaceId}/calls?orderId=${LARGE_ID}`,
-    );
-    assert.deepEqual([items.length, items[0].outcome], [1, 'DELIVERED']);
+    assert.deepEqual(await versions(), before);
     assert.equal(await service.stop(), 0);
+    folder.remove();
   });
 
-  test('a worker takes over what a killed node held, and every order is called', async () => {
-    const first = await ServiceProcess.start(folder.path, { ORDERHOOK_DATABASE_URL: url });
-    const { code, interfaceId } = await first.setUp(callee.address, {
-      code: 'NODES',
-      interface: { concurrency: 4 },
+  for (const command of ['serve', 'worker'] as const) {
+    test(`a ${command} that is asked to end while it starts ends in order, and leaves no lease behind`, async () => {
+      const folder = temporaryFolder();
+      const url = new URL(await server.database());
+      assert.equal((await runCommand(['migrate'], { ORDERHOOK_DATABASE_URL: url.href })).code, 0);
+      const gate = await startGate(server.port);
+      const through = new URL(url);
+      through.port = String(gate.port);
+      const node = new NodeProcess(folder.path, {
+        command,
+        settings: { ORDERHOOK_DATABASE_URL: through.href },
+      });
+      await until('it connects', () => gate.connections > 0);
+      const ended = node.end('SIGTERM');
+      gate.open();
+      assert.equal((await ended).exitCode, 0, node.errors);
+      assert.deepEqual(await server.query('SELECT * FROM orderhook.nodes', url.href), []);
+      await gate.close();
+      folder.remove();
+    });
+  }
+});
+
+describe('a long transaction elsewhere in the database', () => {
+  test('delays calls and no more: the service is ready, and says for how long the log is held back', async (t) => {
+    const folder = temporaryFolder();
+    t.after(() => folder.remove());
+    const url = await server.database();
+    const callee = await RecordingCallee.start();
+    t.after(() => callee.stop());
+    const service = await ServiceProcess.start(folder.path, { ORDERHOOK_DATABASE_URL: url });
+    t.after(() => service.stop('SIGKILL'));
+    const { code } = await service.setUp(callee.address, {
       schedule: { launch: 'AUTOMATIC', frequencyMinutes: 0 },
     });
-    const ids = Array.from({ length: 3_000 }, (_, index) => index + 1);
-    await importOrders(first, code, ids);
-    await until('some orders were called', () => callee.calls.length > 50);
-    const worker = spawn(process.execPath, [MAIN, 'worker'], {
-      env: { ...process.env, ORDERHOOK_DATABASE_URL: url, ORDERHOOK_LOG_LEVEL: 'warn' },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    await once(worker.stdout, 'data');
-    await first.stop('SIGKILL');
-    await until('every order was called', () => new Set(callee.orderIds).size === ids.length);
-    const second = await ServiceProcess.start(folder.path, { ORDERHOOK_DATABASE_URL: url });
-    await until('the queue is empty', async () => {
-      const queue = await second.call('GET', `/institutions/${code}/interfaces/${interfaceId}/queue`);
-      return queue.waiting === 0 && queue.owed === 0;
-    });
-    worker.kill('SIGTERM');
-    assert.equal((await once(worker, 'exit'))[0], 0);
-    assert.equal(await second.stop(), 0);
+    const ready = async () => {
+      const response = await fetch(`${service.address}/readyz`);
+      const { horizonLagMs } = (await response.json()) as { horizonLagMs: number };
+      return { code: response.status, horizonLagMs };
+    };
+    const lagInMetrics = async () => {
+      const text = await (await fetch(`${service.address}/metrics`)).text();
+      return Number(/^orderhook_log_horizon_lag_seconds (\S+)$/m.exec(text)?.[1]);
+    };
+    await until('nothing holds it back', async () => (await ready()).horizonLagMs === 0);
+    const elsewhere = await server.client(); // in another database of the server
+    t.after(() => elsewhere.end());
+    await elsewhere.query('BEGIN');
+    await elsewhere.query('SELECT pg_current_xact_id()');
+    await service.call('PUT', `/institutions/${code}/orders/1`, { orderId: 1, orderState: 'CLOSED' });
+    await until('readyz says so', async () => (await ready()).horizonLagMs >= 1_000);
+    assert.equal((await ready()).code, 200);
+    assert.ok((await lagInMetrics()) >= 1);
+    assert.equal(callee.calls.length, 0);
+    await elsewhere.query('COMMIT');
+    await until('the order is called', () => callee.calls.length === 1);
+    await until('nothing holds it back any more', async () => (await ready()).horizonLagMs === 0);
+    assert.equal(await lagInMetrics(), 0);
+    assert.equal(await service.stop(), 0);
   });
 });
+
+describe('many nodes', () => {
+  /** Which node calls for each interface, by the calls of the last half second. */
+  function workers(nodes: NodesUnderLoad): Map<string, number> {
+    const from = performance.now() - 500;
+    const recent = nodes.callee.calls.filter(({ receivedAt }) => receivedAt >= from);
+    return new Map(recent.map(({ interfaceName, node = 0 }) => [interfaceName, node]));
+  }
+  const heldBy = (nodes: NodesUnderLoad, node: number) =>
+    [...workers(nodes)].filter(([, worker]) => worker === node).map(([name]) => name);
+
+  test('share the interfaces; what one that dies held is worked by others within 10 s; a new one gets its share', async (t) => {
+    const commands = ['serve', 'serve', 'worker'] as const;
+    const url = await server.database();
+    const nodes = await NodesUnderLoad.start({ url, commands, seed: 1, copies: 2 });
+    t.after(() => nodes.remove());
+    const isShared = () => commands.every((_, node) => heldBy(nodes, node).length === 2);
+    await until('each of three nodes works two of six interfaces', isShared);
+
+    for (const victim of [0, 2]) {
+      const orphans = heldBy(nodes, victim);
+      assert.equal(orphans.length, 2);
+      const { sentAt } = await nodes.end(victim, 'SIGKILL');
+      const isReplaced = (name: string) =>
+        nodes.callee.calls.some(
+          (call) => call.interfaceName === name && call.node !== victim && call.receivedAt > sentAt,
+        );
+      await until('others work them', () => orphans.every(isReplaced), REPLACED_MS);
+      const tookMs = performance.now() - sentAt;
+      t.diagnostic(`replaced after ${Math.round(tookMs)} ms`);
+      assert.ok(tookMs < REPLACED_MS);
+      await nodes.spawn(victim).ready;
+      await until('the new node has its share', isShared);
+    }
+    assertKept(await nodes.finish(), nodes.told());
+  });
+
+  test('one that is paused past its lease and woken commits nothing of before, and goes on with its share', async (t) => {
+    const url = await server.database();
+    const nodes = await NodesUnderLoad.start({ url, commands: ['serve', 'worker'], seed: 2 });
+    t.after(() => nodes.remove());
+    await until('both work', () => heldBy(nodes, 1).length > 0 && heldBy(nodes, 0).length > 0);
+    let frozenAt = 0;
+    await nodes.incident(async () => {
+      const held = heldBy(nodes, 1);
+      nodes.process(1).freeze();
+      frozenAt = performance.now();
+      const isTaken = (name: string) => workers(nodes).get(name) === 0;
+      await until('the other has taken over', () => held.length > 0 && held.every(isTaken), REPLACED_MS);
+      nodes.process(1).thaw();
+    }, [1]);
+    await until('it works again', () => heldBy(nodes, 1).length > 0);
+    await nodes.goOn('both');
+
+    // What the paused node had called and not committed was called again by the other. Each delivery is in the log once.
+    const repeated = nodes.callee.calls.filter((call) => {
+      const isOfPaused = call.node === 1 && call.receivedAt < frozenAt && call.status === 200;
+      return isOfPaused && nodes.callee.calls.some((other) => other !== call && isSame(other, call));
+    });
+    t.diagnostic(`${repeated.length} calls were repeated`);
+    assert.ok(repeated.length > 0, 'some call was not committed when it was paused');
+    const { address } = nodes;
+    const ids = new Map((await listInterfaces(address)).map(({ name, id }) => [name, id]));
+    for (const { interfaceName, orderId } of repeated) {
+      const path = `${INSTITUTION}/interfaces/${ids.get(interfaceName)}/calls?orderId=${orderId}&outcome=DELIVERED`;
+      const { items } = await api<{ items: unknown[] }>(address, 'GET', path);
+      assert.equal(items.length, 1, `${interfaceName} ${orderId}`);
+    }
+    assertKept(await nodes.finish(), nodes.told());
+  });
+});
+
+function isSame(
+  one: { interfaceName: string; orderId: string; status: number },
+  other: { interfaceName: string; orderId: string },
+): boolean {
+  return one.interfaceName === other.interfaceName && one.orderId === other.orderId && one.status === 200;
+}
+
+async function listInterfaces(address: string): Promise<{ id: string; name: string }[]> {
+  const path = `${INSTITUTION}/interfaces?limit=200`;
+  return (await api<{ items: { id: string; name: string }[] }>(address, 'GET', path)).items;
+}
+
+/** A way to the database that lets nothing through until it is opened. */
+async function startGate(toPort: number) {
+  const sockets = new Set<Socket>();
+  const waiting: (() => void)[] = [];
+  let [isOpen, connections] = [false, 0];
+  const gate = createServer((socket) => {
+    connections += 1;
+    sockets.add(socket);
+    const pass = () => {
+      const onwards = connect(toPort, '127.0.0.1');
+      sockets.add(onwards);
+      for (const one of [socket, onwards]) one.on('error', () => {});
+      socket.pipe(onwards).pipe(socket);
+    };
+    if (isOpen) pass();
+    else waiting.push(pass);
+  });
+  await new Promise<void>((resolve) => gate.listen(0, '127.0.0.1', resolve));
+  return {
+    port: (gate.address() as { port: number }).port,
+    get connections() {
+      return connections;
+    },
+    open() {
+      isOpen = true;
+      for (const pass of waiting.splice(0)) pass();
+    },
+    async close() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => gate.close(resolve));
+    },
+  };
+}

@@ -1,8 +1,8 @@
 /** That the judge of the crash runs finds what it is there to find. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Death } from './support/crash-service.ts';
 import { type CalleeCall, judge } from './support/crash-verdict.ts';
+import type { Death } from './support/node-process.ts';
 
 const CONCURRENCY = 2;
 
@@ -59,6 +59,41 @@ test('a process that stood still is judged as of its last call', () => {
   const { violations, repeats } = verdict([...calls, ...again]);
   assert.deepEqual(violations, []);
   assert.deepEqual([repeats[0]?.bound, repeats[0]?.killBound], [6, 2]);
+});
+
+test('of several nodes, each kill is charged with what that node had called, whoever repeats it', () => {
+  const kill = (sentAt: number): Death => ({
+    signal: 'SIGKILL',
+    sentAt,
+    endedAt: sentAt + 2,
+    exitCode: null,
+  });
+  const lives = [
+    { node: 0, spawnedAt: 0, death: kill(10_000) },
+    { node: 1, spawnedAt: 0, death: kill(50_000) },
+  ];
+  const first = [1, 2, 3, 4].map((id) => call(id, 500 + id, { node: 0 }));
+  const judged = (again: readonly CalleeCall[]) => {
+    const wanted = new Set(['1', '2', '3', '4', '9']);
+    const last = call(9, 9_800, { node: 0 });
+    const interfaces = [{ name: 'one', concurrency: CONCURRENCY, wanted, unwanted: new Set<string>() }];
+    return judge({ calls: [...first, last, ...again], lives, interfaces, drainedFrom: 80_000 });
+  };
+  const repeat = (one: CalleeCall, node: number, receivedAt: number) => ({
+    ...call(Number(one.orderId), receivedAt),
+    node,
+  });
+  const byOther = first.map((one) => repeat(one, 1, 16_000));
+  assert.deepEqual(
+    judged(byOther.slice(1)).repeats.map(({ repeatedAfterAnswer }) => repeatedAfterAnswer),
+    [3, 0],
+  );
+  assert.match(
+    judged(byOther).violations.join(),
+    /kill of life 0: 4 answered calls were repeated, more than 3/,
+  );
+  const twice = [...byOther.slice(2), repeat(first[2] as CalleeCall, 1, 17_000)];
+  assert.match(judged(twice).violations.join(), /in life 1, was called again in the same life/);
 });
 
 test('running calls may be repeated up to the concurrency', () => {

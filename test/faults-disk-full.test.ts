@@ -11,7 +11,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { CrashCallee } from './support/crash-callee.ts';
 import { OrderLoad } from './support/crash-load.ts';
 import { SeededRandom } from './support/crash-random.ts';
-import { ADMIN_KEY, api, CrashService } from './support/crash-service.ts';
+import { ADMIN_KEY, api, NodeProcess } from './support/node-process.ts';
 import { temporaryFolder } from './support/temporary-folder.ts';
 
 const DISK = '24m';
@@ -78,7 +78,7 @@ test('a full disk: writes answer 503, nothing acknowledged is lost, and all goes
     return;
   }
   const callee = await CrashCallee.start({ failingShare: 0, delayMsMax: 0, random: new SeededRandom(1) });
-  const service = new CrashService(join(disk, 'data'));
+  const service = new NodeProcess(join(disk, 'data'));
   let load: OrderLoad | undefined;
   try {
     const address = await service.ready;

@@ -333,20 +333,33 @@ describe('the setup link', () => {
 describe('what machines ask', () => {
   let server: TestServer;
   const engine: { ready: boolean; because?: string } = { ready: true };
+  const database = { horizonLagMs: 0 };
   before(async () => {
-    server = await startServer({ engineReadiness: () => engine });
+    server = await startServer({
+      engineReadiness: () => engine,
+      wrapStore: (store) => ({ ...store, horizonLagMs: async () => database.horizonLagMs }),
+    });
   });
   after(() => server.close());
 
   it('is answered without a key: does it live, can it work', async () => {
     assert.deepEqual((await server.get('/healthz', { key: null })).json, { status: 'ok' });
-    assert.deepEqual((await server.get('/readyz', { key: null })).json, { status: 'ready' });
+    const ready = { status: 'ready', horizonLagMs: 0 };
+    assert.deepEqual((await server.get('/readyz', { key: null })).json, ready);
     engine.ready = false;
     engine.because = 'The engine has not started.';
     const { status, json, headers } = await server.get('/readyz', { key: null });
     assert.equal(status, 503);
     assert.equal(json.detail, 'The engine has not started.');
     assert.equal(headers['retry-after'], '1');
+  });
+
+  it('is ready however long a transaction elsewhere holds back the log, and says how long that is', async () => {
+    engine.ready = true;
+    database.horizonLagMs = 3_600_000;
+    const { status, json } = await server.get('/readyz', { key: null });
+    assert.equal(status, 200);
+    assert.deepEqual(json, { status: 'ready', horizonLagMs: 3_600_000 });
   });
 
   it('gives metrics to a key of any role, or to this very machine, but not through a proxy on it', async () => {

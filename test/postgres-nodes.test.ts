@@ -46,7 +46,7 @@ describe('starting', () => {
       [url.replace('//postgres', '//unknown'), /cannot be opened: .*unknown/],
       [`${url}x`, /cannot be opened: .*does not exist/],
       ['mysql://host/db', /must look like postgres:/],
-      [`${url}?target_session_attrs=standby`, /must be read-write or primary/],
+      [`${url}?target_session_attrs=standby`, /must have target_session_attrs=read-write or primary/],
     ];
     for (const [each, message] of wrong) {
       await assert.rejects(

@@ -13,6 +13,7 @@ import type {
   RequestedResend,
   Store,
 } from '../src/store/store.ts';
+import { until } from './support/until.ts';
 
 export type OpenStore = () => Promise<{ store: Store; close(): Promise<void> }>;
 
@@ -353,6 +354,10 @@ export function storeContract(name: string, open: OpenStore): void {
         const engineView = await store.engineInterface(venue.id, one.id);
         assert.equal(engineView?.owed, 1);
         assert.equal(engineView?.owedDueAt, 70);
+      });
+
+      test('nothing holds the log back while nobody writes', async () => {
+        await until('what the server does by itself is over', async () => (await store.horizonLagMs()) === 0);
       });
 
       test('a cursor never goes back', async () => {

@@ -10,6 +10,8 @@ export function addServe(program: Command): void {
     .description('Run the service: API, web pages and engine in one process.');
   addSettingFlags(command, SERVICE_SETTINGS).action(async () => {
     const settings = settingsOf(command);
+    // Before the engine starts: a signal that comes while it does must not end calls that run.
+    const asked = untilAskedToEnd();
     const service = await startService(settings, createLog(settings.logLevel));
     process.stdout.write(`Orderhook is ready at ${service.address}\n`);
     if (service.setupUrl) {
@@ -18,7 +20,7 @@ export function addServe(program: Command): void {
       );
     }
     try {
-      await Promise.race([untilAskedToEnd(), service.broken]);
+      await Promise.race([asked, service.broken]);
     } finally {
       await service.stop();
     }

@@ -10,10 +10,12 @@ export function addWorker(program: Command): void {
     .description('Run the engine only: one more node on a PostgreSQL database.');
   addSettingFlags(command, SERVICE_SETTINGS).action(async () => {
     const settings = settingsOf(command);
+    // Before the engine starts: a signal that comes while it does must not end calls that run.
+    const asked = untilAskedToEnd();
     const worker = await startWorker(settings, createLog(settings.logLevel));
     process.stdout.write('Orderhook worker is ready\n');
     try {
-      await Promise.race([untilAskedToEnd(), worker.broken]);
+      await Promise.race([asked, worker.broken]);
     } finally {
       await worker.stop();
     }

@@ -2,10 +2,12 @@
  * The engine: a runner for every interface that this node holds, woken by what changes in the store.
  *
  * ```
- *   hold leases ──> held: runner ──> executions
- *    ^   │           lost, deleted, to be given back: the runner stops
- *    └───┘ every `renewMs`
+ *   give back, hold leases ──> held: runner ──> executions
+ *    ^   │                      lost, deleted, to be given back: the runner leaves, when its calls have ended
+ *    └───┘ every `renewMs`, and when told of a change; one after the other
  * ```
+ *
+ * An interface has one runner at most, one that is leaving included: two would call the same orders.
  *
  * It promises the rules of section 5 of the contract. It never looks at HTTP requests or pages: everything it is told
  * comes through the store.
@@ -19,6 +21,7 @@ import type {
   EngineInterface,
   Fence,
   LeaseStore,
+  Progress,
   QueueStore,
   ResendStore,
   RetentionStore,
@@ -75,8 +78,12 @@ const INTERRUPTED = 'The process ended while this ran; what it had not called st
 export function createEngine(parts: EngineParts): Engine {
   const { store, clock, log, leases = SOLE_NODE } = parts;
   const nodeId = randomUUID();
-  const recorder = new Recorder({ store, nodeId, clock, log, onLost: (ids) => ids.forEach(drop) });
+  const recorder = new Recorder({ store, nodeId, clock, log, onLost });
   const runners = new Map<InterfaceId, { institutionId: InstitutionId; runner: InterfaceRunner }>();
+  /** Runners that start no call any more, until their calls have ended and what came of these is committed, or refused. */
+  const leaving = new Map<InterfaceId, Promise<void>>();
+  /** Another node has room for these, and their runners have left. */
+  const toGiveBack = new Set<InterfaceId>();
   let fences = new Map<InterfaceId, Fence>();
   let leasedUntil = 0;
   const runnerParts: RunnerParts = {
@@ -94,6 +101,7 @@ export function createEngine(parts: EngineParts): Engine {
   };
   const toLoad = new Set<InstitutionId | 'all'>();
   let loading: Promise<void> | undefined;
+  let isRetrying = false;
   let stopping = false;
   const releasers: (() => void)[] = [];
 
@@ -121,12 +129,24 @@ export function createEngine(parts: EngineParts): Engine {
         await loadOnce(what === 'all' ? undefined : what);
       } catch (error) {
         log.error({ event: 'engine.load_failed', err: error }, 'the interfaces could not be read');
-        clock.after(RETRY_MS, () => load(what));
+        retryLater();
       }
     }
   }
 
+  /** One retry for all that failed: the longer the database is away, the more would there be. */
+  function retryLater(): void {
+    if (isRetrying) return;
+    isRetrying = true;
+    clock.after(RETRY_MS, () => {
+      isRetrying = false;
+      load('all');
+    });
+  }
+
+  /** Never twice at once: what one renewal has found would be old for the other. */
   async function loadOnce(institutionId: InstitutionId | undefined): Promise<void> {
+    await giveBack();
     await renew();
     const found = await store.engineInterfaces(institutionId);
     const alive = new Set(found.map(({ externalInterface }) => externalInterface.id));
@@ -144,13 +164,20 @@ export function createEngine(parts: EngineParts): Engine {
     for (const [id, { runner }] of runners) {
       if (fences.get(id) !== runner.fence) drop(id);
     }
-    if (excess.length > 0) void giveBack(excess);
+    for (const id of excess) dismiss(id, 'Another node has room for the interface.', toGiveBack);
+  }
+
+  async function giveBack(): Promise<void> {
+    if (toGiveBack.size === 0) return;
+    const ids = [...toGiveBack];
+    await store.releaseLeases(nodeId, ids);
+    for (const id of ids) toGiveBack.delete(id);
   }
 
   async function place(config: EngineInterface): Promise<void> {
     const { id, institutionId } = config.externalInterface;
     const fence = fences.get(id);
-    if (fence === undefined) return;
+    if (fence === undefined || leaving.has(id) || toGiveBack.has(id)) return;
     const held = runners.get(id);
     if (held) return held.runner.refresh(config);
     await store.endInterrupted(institutionId, id, INTERRUPTED, clock.now());
@@ -160,24 +187,28 @@ export function createEngine(parts: EngineParts): Engine {
   }
 
   function drop(id: InterfaceId): void {
-    const held = runners.get(id);
-    runners.delete(id);
-    void held?.runner.stop('The interface was deleted, or another node holds it.');
+    dismiss(id, 'The interface was deleted, or another node holds it.');
   }
 
-  async function giveBack(ids: readonly InterfaceId[]): Promise<void> {
-    try {
-      await Promise.all(
-        ids.map((id) => runners.get(id)?.runner.stop('Another node has room for the interface.')),
-      );
+  /** Does nothing when it has no runner, or that is leaving already. `then`: where it enters when its runner has left. */
+  function dismiss(id: InterfaceId, message: string, then?: Set<InterfaceId>): void {
+    const held = runners.get(id);
+    if (!held) return;
+    runners.delete(id);
+    const left = held.runner.stop(message).then(async () => {
       await recorder.flush();
-      for (const id of ids) runners.delete(id);
-      await store.releaseLeases(nodeId, ids);
-    } catch (error) {
-      log.warn(
-        { event: 'lease.release_failed', err: error },
-        'interfaces will be given back when the lease ends',
-      );
+      leaving.delete(id);
+      then?.add(id);
+      // To give it back, or to begin anew under another lease.
+      load(held.institutionId);
+    });
+    leaving.set(id, left);
+  }
+
+  /** Of a runner before this one when its fence is another. */
+  function onLost(lost: readonly Pick<Progress, 'interfaceId' | 'fence'>[]): void {
+    for (const { interfaceId, fence } of lost) {
+      if (runners.get(interfaceId)?.runner.fence === fence) drop(interfaceId);
     }
   }
 
@@ -191,21 +222,34 @@ export function createEngine(parts: EngineParts): Engine {
     releasers[0] = cancel;
   }
 
+  async function begin(): Promise<void> {
+    // What is told from here on is read after this.
+    await undefined;
+    keepLooking();
+    releasers.push(store.subscribe(onChange));
+    if (parts.retentionMs !== undefined) {
+      releasers.push(keepRetention({ store, clock, log, retentionMs: parts.retentionMs }));
+    }
+    await loadOnce(undefined);
+  }
+
   return {
     async start() {
-      keepLooking();
-      releasers.push(store.subscribe(onChange));
-      if (parts.retentionMs !== undefined) {
-        releasers.push(keepRetention({ store, clock, log, retentionMs: parts.retentionMs }));
-      }
-      await loadOnce(undefined);
+      loading = begin().finally(() => {
+        loading = undefined;
+      });
+      await loading;
+      for (const what of [...toLoad]) load(what);
     },
 
     async stop() {
       stopping = true;
       for (const release of releasers) release();
       await loading;
-      await Promise.all([...runners.values()].map(({ runner }) => runner.stop(STOPPED)));
+      await Promise.all([
+        ...[...runners.values()].map(({ runner }) => runner.stop(STOPPED)),
+        ...leaving.values(),
+      ]);
       await recorder.flush();
       await store.releaseLeases(nodeId);
     },

@@ -422,7 +422,8 @@ export class InterfaceRunner {
   }
 
   #nextWakeAt(now: number): number | undefined {
-    if (!this.#target.active) return undefined;
+    // Without a lease nothing is to be done until it is renewed, and with that come the settings, which wake.
+    if (!this.#target.active || now >= this.#parts.leasedUntil()) return undefined;
     const times: number[] = [];
     for (const schedule of this.#config.schedules) {
       const at = isContinuous(schedule)

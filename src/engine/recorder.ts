@@ -21,8 +21,10 @@ export class Recorder {
   readonly #nodeId: NodeId;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #onLost: (interfaceIds: readonly InterfaceId[]) => void;
+  readonly #onLost: (lost: readonly Progress[]) => void;
   #dirty = new Set<Ledger>();
+  /** Something they did was refused. What they do after it builds on that, so it must not be committed either. */
+  readonly #forsaken = new WeakSet<Ledger>();
   #attempts = 0;
   /** When the oldest of what is dirty was noted. */
   #dirtySince = 0;
@@ -32,13 +34,13 @@ export class Recorder {
   #resumed: (() => void)[] = [];
   #retryMs = RETRY_MS_MIN;
 
-  /** `onLost`: this node does not hold these interfaces any more, and nothing of what they did was committed. */
+  /** `onLost`: this node does not hold these interfaces any more under these fences, and nothing of this was committed. */
   constructor(parts: {
     readonly store: Pick<QueueStore, 'commitProgress'>;
     readonly nodeId: NodeId;
     readonly clock: Clock;
     readonly log: Log;
-    readonly onLost: (interfaceIds: readonly InterfaceId[]) => void;
+    readonly onLost: (lost: readonly Progress[]) => void;
   }) {
     this.#store = parts.store;
     this.#nodeId = parts.nodeId;
@@ -58,6 +60,7 @@ export class Recorder {
 
   /** The ledger has something to commit; `attempts` of it are new. */
   note(ledger: Ledger, attempts = 0): void {
+    if (this.#forsaken.has(ledger)) return;
     if (this.#dirty.size === 0) this.#dirtySince = this.#clock.now();
     this.#dirty.add(ledger);
     this.#attempts += attempts;
@@ -83,14 +86,14 @@ export class Recorder {
     if (this.#commit) return;
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
-    const progress: Progress[] = [];
+    const taken = new Map<Progress, Ledger>();
     for (const ledger of this.#dirty) {
-      const taken = ledger.take();
-      if (taken) progress.push(taken);
+      const progress = ledger.take();
+      if (progress) taken.set(progress, ledger);
     }
     this.#dirty.clear();
     this.#attempts = 0;
-    this.#commit = this.#commitUntilDone(progress).finally(() => {
+    this.#commit = this.#commitUntilDone(taken).finally(() => {
       this.#commit = undefined;
       const resumed = this.#resumed;
       this.#overdue = false;
@@ -105,7 +108,8 @@ export class Recorder {
     });
   }
 
-  async #commitUntilDone(progress: Progress[]): Promise<void> {
+  async #commitUntilDone(taken: ReadonlyMap<Progress, Ledger>): Promise<void> {
+    const progress = [...taken.keys()];
     for (;;) {
       const cancelOverdue = this.#clock.after(COMMIT_WITHIN_MS, () => {
         this.#overdue = true;
@@ -113,7 +117,7 @@ export class Recorder {
       try {
         const lost = await this.#store.commitProgress(progress, this.#nodeId);
         cancelOverdue();
-        if (lost.length > 0) this.#onLost(lost);
+        if (lost.length > 0) this.#forsake(taken, lost);
         this.#retryMs = RETRY_MS_MIN;
         return;
       } catch (error) {
@@ -127,5 +131,15 @@ export class Recorder {
         this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MS_MAX);
       }
     }
+  }
+
+  #forsake(taken: ReadonlyMap<Progress, Ledger>, lost: readonly InterfaceId[]): void {
+    const refused = [...taken.keys()].filter(({ interfaceId }) => lost.includes(interfaceId));
+    for (const progress of refused) {
+      const ledger = taken.get(progress) as Ledger;
+      this.#forsaken.add(ledger);
+      this.#dirty.delete(ledger);
+    }
+    this.#onLost(refused);
   }
 }

@@ -9,7 +9,7 @@ const TAG = 'System';
 export type Readiness = { readonly ready: boolean; readonly because?: string };
 
 export function systemRoutes(parts: {
-  store: Pick<Store, 'check'>;
+  store: Pick<Store, 'check' | 'horizonLagMs'>;
   engineReadiness: () => Readiness | Promise<Readiness>;
   metrics: () => Promise<string>;
 }): Route[] {
@@ -30,12 +30,21 @@ export function systemRoutes(parts: {
       role: 'ANYONE',
       tag: TAG,
       summary: 'Whether it can do its work: the database answers and the engine runs; 503 otherwise',
-      answers: { 200: Type.Object({ status: Type.Enum(['ready']) }) },
+      answers: {
+        200: Type.Object({
+          status: Type.Enum(['ready']),
+          horizonLagMs: Type.Integer({
+            description:
+              'For how long a transaction elsewhere in the database has held back new closings, at least. They are called when it ends.',
+          }),
+        }),
+      },
       async handle() {
         await store.check();
         const { ready, because } = await engineReadiness();
         if (!ready) throw new AppError('store_unavailable', because ?? 'The engine is not ready.');
-        return { status: 'ready' };
+        // Somebody else's long transaction is no reason to take a node out of use: the others wait for it too.
+        return { status: 'ready', horizonLagMs: await store.horizonLagMs() };
       },
     }),
     route({

@@ -54,17 +54,29 @@ export function createEngineMetrics(): EngineMetrics {
 
 export type QueueTotals = { readonly waiting: number; readonly owed: number; readonly abandoned: number };
 
+/** What the store says of itself. */
+export type StoreFigures = { queueTotals(): Promise<QueueTotals>; horizonLagMs(): Promise<number> };
+
 /** Memory, processor time and the event loop of this process, and the queues of all interfaces together. */
-export function createServiceMetrics(queueTotals: () => Promise<QueueTotals>): { text(): Promise<string> } {
+export function createServiceMetrics(store: StoreFigures): { text(): Promise<string> } {
   const register = new Registry();
+  const registers = [register];
   collectDefaultMetrics({ register });
   new Gauge({
     name: 'orderhook_deliveries',
     help: 'Deliveries that are not made, over all interfaces, by state.',
     labelNames: ['state'],
-    registers: [register],
+    registers,
     async collect() {
-      for (const [state, count] of Object.entries(await queueTotals())) this.set({ state }, count);
+      for (const [state, count] of Object.entries(await store.queueTotals())) this.set({ state }, count);
+    },
+  });
+  new Gauge({
+    name: 'orderhook_log_horizon_lag_seconds',
+    help: 'For how long an older transaction in the database has held back the reading of new closings, at least.',
+    registers,
+    async collect() {
+      this.set((await store.horizonLagMs()) / 1_000);
     },
   });
   return { text: () => register.metrics() };

@@ -62,6 +62,11 @@ export interface Store
     RetentionStore {
   /** Rejects with the reason when the database cannot do its work right now. */
   check(): Promise<void>;
+  /**
+   * For how long closings that are committed cannot be read yet, because an older transaction of the database still
+   * writes. A lower bound; 0 when nothing holds them back, and always where there is one writer.
+   */
+  horizonLagMs(): Promise<number>;
   subscribe(listener: (change: Change) => void): () => void;
   close(): Promise<void>;
 }

@@ -1,9 +1,24 @@
-/** A callee that fails some calls and keeps, of each, when it came and when it was answered. */
+/**
+ * A callee that fails some calls and keeps, of each, when it came and when it was answered.
+ *
+ * A call does not say which node made it. So where there are several, each calls through an egress proxy of its own, which
+ * is this callee again on another port: it answers there itself.
+ */
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { SeededRandom } from './crash-random.ts';
 import type { CalleeCall } from './crash-verdict.ts';
+
+export type CrashCalleeOptions = {
+  readonly failingShare: number;
+  readonly delayMsMax: number;
+  readonly random: SeededRandom;
+  /** Whose calls are told apart; 0: there is one, which calls directly. */
+  readonly nodes?: number;
+  /** The address it listens on. */
+  readonly host?: string;
+};
 
 export class CrashCallee {
   readonly calls: CalleeCall[] = [];
@@ -11,13 +26,53 @@ export class CrashCallee {
   failingShare: number;
   readonly #delayMsMax: number;
   readonly #random: SeededRandom;
+  readonly #host: string;
   readonly #server: Server;
+  /** One for each node. */
+  readonly #proxies: readonly Server[];
 
-  private constructor(given: { failingShare: number; delayMsMax: number; random: SeededRandom }) {
+  private constructor(given: CrashCalleeOptions) {
     this.failingShare = given.failingShare;
     this.#delayMsMax = given.delayMsMax;
     this.#random = given.random;
-    this.#server = createServer((request, response) => {
+    this.#host = given.host ?? '127.0.0.1';
+    this.#server = this.#createServer(0);
+    this.#proxies = Array.from({ length: given.nodes ?? 0 }, (_, node) => this.#createServer(node));
+  }
+
+  static async start(given: CrashCalleeOptions): Promise<CrashCallee> {
+    const callee = new CrashCallee(given);
+    for (const server of [callee.#server, ...callee.#proxies]) {
+      server.listen(0, callee.#host);
+      await once(server, 'listening');
+    }
+    return callee;
+  }
+
+  get host(): string {
+    return this.#addressOf(this.#server);
+  }
+
+  /** `ORDERHOOK_EGRESS_PROXY` of a node. */
+  proxyOf(node: number): string {
+    return `http://${this.#addressOf(this.#proxies[node] as Server)}`;
+  }
+
+  async stop(): Promise<void> {
+    for (const server of [this.#server, ...this.#proxies]) {
+      const closed = once(server, 'close');
+      server.close();
+      server.closeAllConnections();
+      await closed;
+    }
+  }
+
+  #addressOf(server: Server): string {
+    return `${this.#host}:${(server.address() as AddressInfo).port}`;
+  }
+
+  #createServer(node: number): Server {
+    const server = createServer((request, response) => {
       const receivedAt = performance.now();
       let body = '';
       request.setEncoding('utf8').on('data', (text: string) => {
@@ -27,7 +82,7 @@ export class CrashCallee {
       request.on('end', () => {
         const status = this.#random.isTrue(this.failingShare) ? 500 : 200;
         const { interfaceName, orderId } = parse(request.url ?? '', body);
-        const call: CalleeCall = { interfaceName, orderId, status, receivedAt, answeredAt: undefined };
+        const call: CalleeCall = { node, interfaceName, orderId, status, receivedAt, answeredAt: undefined };
         this.calls.push(call);
         setTimeout(
           () => {
@@ -40,34 +95,13 @@ export class CrashCallee {
       });
     });
     // A keep-alive connection that ends by itself would be a fault that this is not about.
-    this.#server.keepAliveTimeout = 60_000;
-  }
-
-  static async start(given: {
-    failingShare: number;
-    delayMsMax: number;
-    random: SeededRandom;
-  }): Promise<CrashCallee> {
-    const callee = new CrashCallee(given);
-    callee.#server.listen(0, '127.0.0.1');
-    await once(callee.#server, 'listening');
-    return callee;
-  }
-
-  get host(): string {
-    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
-  }
-
-  async stop(): Promise<void> {
-    const closed = once(this.#server, 'close');
-    this.#server.close();
-    this.#server.closeAllConnections();
-    await closed;
+    server.keepAliveTimeout = 60_000;
+    return server;
   }
 }
 
-/** `/NAME/ID`, or `/NAME` with `{"id": ID}`. */
+/** `/NAME/ID`, or `/NAME` with `{"id": ID}`; after the origin when it comes through a proxy. */
 function parse(url: string, body: string): { interfaceName: string; orderId: string } {
-  const [, interfaceName = '', inUrl] = url.split('/');
+  const [, interfaceName = '', inUrl] = url.replace(/^http:\/\/[^/]+/, '').split('/');
   return { interfaceName, orderId: inUrl ?? /\d+/.exec(body)?.[0] ?? '' };
 }

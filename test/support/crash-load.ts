@@ -2,7 +2,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { Pool } from 'undici';
 import type { SeededRandom } from './crash-random.ts';
-import { ADMIN_KEY } from './crash-service.ts';
+import { ADMIN_KEY } from './node-process.ts';
 
 export type LoadOrder = { readonly orderId: string; readonly orderType: 'SALE' | 'RENEWAL' };
 
@@ -17,7 +17,8 @@ export class OrderLoad {
   readonly #path: string;
   readonly #random: SeededRandom;
   readonly #pauseMsMax: number;
-  #pool: Pool | undefined;
+  /** By address. */
+  readonly #pools = new Map<string, Pool>();
   #sent = 0;
   #isEnded = false;
   #hasGivenUp = false;
@@ -34,25 +35,31 @@ export class OrderLoad {
     return this.#sent;
   }
 
-  /** Where the service is now; undefined: it is down. */
-  moveTo(address: string | undefined): void {
-    const before = this.#pool;
-    this.#pool = address === undefined ? undefined : new Pool(address, { connections: this.#sources.length });
-    void before?.destroy();
+  /** Where the service is now, on one node or several; nowhere: it is down. */
+  moveTo(...addresses: readonly string[]): void {
+    for (const [address, pool] of this.#pools) {
+      if (addresses.includes(address)) continue;
+      this.#pools.delete(address);
+      void pool.destroy();
+    }
+    for (const address of addresses) {
+      if (this.#pools.has(address)) continue;
+      this.#pools.set(address, new Pool(address, { connections: this.#sources.length }));
+    }
   }
 
   /** Resolves when each source has its last order acknowledged. */
   async end(): Promise<void> {
     this.#isEnded = true;
     await Promise.all(this.#sources);
-    await this.#pool?.destroy();
+    this.moveTo();
   }
 
   /** Ends at once, whatever is not acknowledged. */
   giveUp(): void {
     this.#isEnded = true;
     this.#hasGivenUp = true;
-    void this.#pool?.destroy();
+    this.moveTo();
   }
 
   async #send(): Promise<void> {
@@ -74,8 +81,8 @@ export class OrderLoad {
   }
 
   async #put({ orderId, orderType }: LoadOrder): Promise<boolean> {
-    const pool = this.#pool;
-    if (!pool) return false;
+    if (this.#pools.size === 0) return false;
+    const pool = this.#random.pick([...this.#pools.values()]);
     const operations = [{ operationId: 1, kind: 'SINGLE_ENTRY', quantity: 2, productCode: 'STALLS' }];
     const rest = JSON.stringify({ orderState: 'CLOSED', orderType, operationDatas: operations }).slice(1);
     try {

@@ -3,6 +3,8 @@
  * process was killed. Pure.
  *
  * A life is the time from one start of the process to the next; each call belongs to the life in which it was received.
+ * Where there are several nodes, each has its own lives, and a call belongs to a life of the node that made it. A fault that
+ * a node lives through, such as a database that is away, is judged as its death, since it may cost as much.
  * A call is *repeated* when the callee had answered an earlier call for the same interface and order with 200, or when
  * it comes sooner after a 500 than the order could be due; either way its outcome was not committed. What is repeated in
  * a later life is charged to the end of the life of the call before it:
@@ -25,9 +27,11 @@
  * answered from there to the moment at which the process was seen to be gone counts as in the window. How often more
  * was repeated than with 50 ms before the kill itself is counted too (`killBound`).
  */
-import type { Death } from './crash-service.ts';
+import type { Death } from './node-process.ts';
 
 export type CalleeCall = {
+  /** 0 when absent. */
+  readonly node?: number;
   readonly interfaceName: string;
   readonly orderId: string;
   readonly status: 200 | 500;
@@ -36,7 +40,8 @@ export type CalleeCall = {
   answeredAt: number | undefined;
 };
 
-export type Life = { readonly spawnedAt: number; readonly death: Death };
+/** Those of one node are in the order of time. */
+export type Life = { readonly node?: number; readonly spawnedAt: number; readonly death: Death };
 
 export type JudgedInterface = {
   readonly name: string;
@@ -55,6 +60,8 @@ export type RepeatCount = {
   readonly bound: number;
   /** The same with the last 50 ms before the signal was sent. */
   readonly killBound: number;
+  /** Answers in the last 50 ms before the signal was sent: above 0 the interface was at work. */
+  readonly answeredLast: number;
 };
 
 export type Verdict = {
@@ -127,6 +134,8 @@ function emptyAccount(): Account {
 class RepeatCounter {
   readonly counts: RepeatCount[] = [];
   readonly #lives: readonly Life[];
+  /** By node: its lives. */
+  readonly #livesOf = new Map<number, number[]>();
   /** By life: when it started its last call. */
   readonly #lastCalledAt: number[];
   /** By life, of the interface that is judged now. */
@@ -136,15 +145,21 @@ class RepeatCounter {
     this.#lives = lives;
     this.#lastCalledAt = lives.map(({ spawnedAt }) => spawnedAt);
     this.#accounts = lives.map(emptyAccount);
-    for (const { receivedAt } of calls) {
-      const life = this.#lifeAt(receivedAt);
-      this.#lastCalledAt[life] = Math.max(this.#lastCalledAt[life] as number, receivedAt);
+    for (const [life, { node = 0 }] of lives.entries()) {
+      const ofNode = this.#livesOf.get(node);
+      if (ofNode) ofNode.push(life);
+      else this.#livesOf.set(node, [life]);
+    }
+    for (const call of calls) {
+      const life = this.#lifeOf(call);
+      this.#lastCalledAt[life] = Math.max(this.#lastCalledAt[life] as number, call.receivedAt);
     }
   }
 
-  noteAnswer({ receivedAt, answeredAt }: CalleeCall): void {
+  noteAnswer(call: CalleeCall): void {
+    const { answeredAt } = call;
     if (answeredAt === undefined) return;
-    const life = this.#lifeAt(receivedAt);
+    const life = this.#lifeOf(call);
     const { sentAt, endedAt } = (this.#lives[life] as Life).death;
     if (answeredAt > endedAt) return;
     const account = this.#accounts[life] as Account;
@@ -161,10 +176,10 @@ class RepeatCounter {
       const answeredAt = before.answeredAt ?? Number.POSITIVE_INFINITY;
       const wasDue = call.receivedAt >= drainedFrom || call.receivedAt - answeredAt >= OWED_MS_MIN;
       if (before.status === 500 && wasDue) continue;
-      const life = this.#lifeAt(before.receivedAt);
+      const life = this.#lifeOf(before);
       const { death } = this.#lives[life] as Life;
       const what = `${call.interfaceName}: order ${call.orderId}, answered ${before.status} in life ${life}, was called again`;
-      if (this.#lifeAt(call.receivedAt) === life) yield `${what} in the same life`;
+      if (this.#lifeOf(call) === life) yield `${what} in the same life`;
       else if (death.signal === 'SIGTERM') yield `${what} after a stop by SIGTERM`;
       else if (answeredAt <= death.endedAt) (this.#accounts[life] as Account).repeatedAfterAnswer += 1;
       else (this.#accounts[life] as Account).repeatedWhileRunning += 1;
@@ -189,6 +204,7 @@ class RepeatCounter {
         repeatedWhileRunning,
         bound,
         killBound,
+        answeredLast: lastAnswersBeforeKill,
       });
       const what = `${interfaceName}, kill of life ${life}:`;
       if (repeatedAfterAnswer > bound) {
@@ -200,13 +216,14 @@ class RepeatCounter {
     }
   }
 
-  #lifeAt(time: number): number {
-    let [first, last] = [0, this.#lives.length - 1];
+  #lifeOf({ node = 0, receivedAt }: CalleeCall): number {
+    const lives = this.#livesOf.get(node) ?? [];
+    let [first, last] = [0, lives.length - 1];
     while (first < last) {
       const middle = Math.ceil((first + last) / 2);
-      if ((this.#lives[middle] as Life).spawnedAt > time) last = middle - 1;
+      if ((this.#lives[lives[middle] as number] as Life).spawnedAt > receivedAt) last = middle - 1;
       else first = middle;
     }
-    return first;
+    return lives[first] as number;
   }
 }

@@ -20,7 +20,7 @@ export class EngineFixture {
   institution!: Institution;
   #isCrashed = false;
 
-  #create(): Engine {
+  #create(more: Partial<EngineParts> = {}): Engine {
     const parts: EngineParts = {
       store: this.store,
       caller: this.callee,
@@ -28,6 +28,7 @@ export class EngineFixture {
       random: () => 0.5,
       log: createLog('silent'),
       userAgent: 'Orderhook/test',
+      ...more,
     };
     return createEngine(parts);
   }
@@ -124,10 +125,10 @@ export class EngineFixture {
   }
 
   /** The process ends, unless it crashed, and another begins on the same store. */
-  async restart(): Promise<void> {
+  async restart(more: Partial<EngineParts> = {}): Promise<void> {
     if (!this.#isCrashed) await this.engine.stop();
     this.#isCrashed = false;
-    this.engine = this.#create();
+    this.engine = this.#create(more);
     await this.engine.start();
   }
 

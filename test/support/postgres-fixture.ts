@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import type { Attempt } from '../../src/model/delivery.ts';
 import type { ExternalInterface } from '../../src/model/entities.ts';
-import type { PostgresStore } from '../../src/store/postgres/postgres-store.ts';
 import type { Change, Position, Progress, Store, WaitingClosing } from '../../src/store/store.ts';
 import { INTERFACE, orderText } from '../store-contract.ts';
 import { openTestStore, type PostgresServer } from './postgres-server.ts';
@@ -12,10 +11,10 @@ export const LEASE_MS = 60_000;
 
 export class Venue {
   readonly url: string;
-  readonly store: PostgresStore;
+  readonly store: Store;
   readonly id: number;
 
-  private constructor(url: string, store: PostgresStore, id: number) {
+  private constructor(url: string, store: Store, id: number) {
     this.url = url;
     this.store = store;
     this.id = id;

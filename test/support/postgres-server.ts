@@ -11,7 +11,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { openPostgresStore, type PostgresStore } from '../../src/store/postgres/postgres-store.ts';
+import { openPostgresStore } from '../../src/store/postgres/postgres-store.ts';
+import type { Store } from '../../src/store/store.ts';
 
 const run = promisify(execFile);
 const PASSWORD = 'test';
@@ -171,12 +172,10 @@ export class PostgresServer {
   };
 }
 
-export type OpenedStore = { store: PostgresStore; url: string };
-
 export async function openTestStore(
   url: string,
   options: Partial<Parameters<typeof openPostgresStore>[0]> = {},
-): Promise<PostgresStore> {
+): Promise<Store> {
   return openPostgresStore({ url, listen: true, poolSize: 4, ...options });
 }
 

@@ -74,7 +74,7 @@ export class Database {
     this.isDirect = options.isDirect;
     this.identity = hash(`${options.url} ${options.schema}`);
     this.#options = options;
-    const hosts = new Hosts(parseDatabaseUrl(options.url));
+    const hosts = hostsOf(options.url);
     const hostOf = this.#hostOf;
     const config = this.#clientConfig();
     class PoolClient extends pg.Client {
@@ -274,6 +274,14 @@ export class Statement {
       },
       this.#isReading,
     );
+  }
+}
+
+function hostsOf(url: string): Hosts {
+  try {
+    return new Hosts(parseDatabaseUrl(url));
+  } catch (error) {
+    throw new StartError(`The database URL ${(error as Error).message}.`);
   }
 }
 

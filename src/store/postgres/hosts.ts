@@ -5,8 +5,6 @@
  * All connections go to the server that last answered as the primary. When it does not answer, or has become a standby,
  * the next one of the list is tried, round and round. The same holds for a single host behind which the server changes.
  */
-import { StartError } from '../../model/app-error.ts';
-
 export type Host = {
   /** For the driver: names this server alone. Holds the password. */
   readonly url: string;
@@ -39,26 +37,29 @@ export class Hosts {
 /**
  * Of the parameters of libpq that concern the choice, only `target_session_attrs=read-write` (or `primary`) makes sense
  * here, and is what happens anyway.
- * @throws StartError
+ * @throws Error that says what the URL must be, and never what it is: it may hold a password
  */
 export function parseDatabaseUrl(url: string): readonly Host[] {
-  const [, scheme, userInfo = '', hosts, rest = ''] =
+  const [, scheme, userInfo = '', names, rest = ''] =
     /^(postgres(?:ql)?:\/\/)([^/?#]*@)?([^/?#@]*)([/?#].*)?$/.exec(url) ?? [];
-  if (scheme === undefined || hosts === undefined) {
-    throw new StartError(
-      'The database URL must look like postgres://user:password@host:5432/database; several hosts are separated by commas.',
-    );
-  }
+  if (scheme === undefined || names === undefined) throw new Error(EXPECTED);
   const withoutTarget = rest.replace(
     /([?&])target_session_attrs=([^&#]*)(&?)/,
     (_all, before, target, after) => {
       if (target !== 'read-write' && target !== 'primary' && target !== 'any') {
-        throw new StartError(
-          `target_session_attrs=${target} in the database URL: Orderhook writes, so it must be read-write or primary.`,
-        );
+        throw new Error('must have target_session_attrs=read-write or primary: Orderhook writes');
       }
       return after === '' ? '' : before;
     },
   );
-  return hosts.split(',').map((name) => ({ url: `${scheme}${userInfo}${name}${withoutTarget}`, name }));
+  const hosts = names
+    .split(',')
+    .map((name) => ({ url: `${scheme}${userInfo}${name}${withoutTarget}`, name }));
+  // A single empty name is the default of the driver, or in the parameter `host`.
+  const isSound = ({ url, name }: Host) => URL.canParse(url) && (name !== '' || hosts.length === 1);
+  if (!hosts.every(isSound)) throw new Error(EXPECTED);
+  return hosts;
 }
+
+const EXPECTED =
+  'must look like postgres://user:password@host:5432/database; several hosts, each with its port, are separated by commas';

@@ -39,14 +39,6 @@ export type PostgresStoreOptions = {
   readonly clock?: Pick<Clock, 'now'>;
 };
 
-export interface PostgresStore extends Store {
-  /**
-   * For how long the oldest write transaction of the whole server has been running: closings that were committed after it
-   * began are not read before it ends. A lower bound, 0 when there is none; for readiness and metrics.
-   */
-  horizonLagMs(): Promise<number>;
-}
-
 const POOL_SIZE = 8;
 const TIMEOUT_MS = 5_000;
 const POLL_MS = { listening: 2_000, alone: 250 };
@@ -55,7 +47,7 @@ const POLL_MS = { listening: 2_000, alone: 250 };
  * @throws StartError when the database is of a newer Orderhook, or cannot be used as it is
  * @throws AppError `store_unavailable` when it cannot be reached
  */
-export async function openPostgresStore(options: PostgresStoreOptions): Promise<PostgresStore> {
+export async function openPostgresStore(options: PostgresStoreOptions): Promise<Store> {
   const { url, listen } = options;
   const { schema = 'orderhook', poolSize = POOL_SIZE, timeoutMs = TIMEOUT_MS, clock = systemClock } = options;
   const db = new Database({ url, schema, poolSize, isDirect: listen, timeoutMs });

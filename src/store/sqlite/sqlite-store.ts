@@ -57,6 +57,7 @@ export function openSqliteStore({ file, lockMemory }: SqliteStoreOptions): Store
     async check() {
       db.read(() => answers.get());
     },
+    horizonLagMs: async () => 0,
     subscribe(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);

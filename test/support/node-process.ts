@@ -1,4 +1,4 @@
-/** A real `serve` process that may be killed at any moment, even before it is ready. */
+/** A real `serve` or `worker` process that may be killed at any moment, even before it is ready. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -18,9 +18,17 @@ export type Death = {
   readonly exitCode: number | null;
 };
 
-export class CrashService {
+export type NodeOptions = {
+  readonly command?: 'serve' | 'worker';
+  readonly settings?: Readonly<Record<string, string>>;
+  /** What runs it, `ip netns exec NAME` for example. */
+  readonly through?: readonly string[];
+};
+
+export class NodeProcess {
   readonly spawnedAt = performance.now();
-  /** The address, when it is ready; rejects when the process ends before. */
+  readonly command: 'serve' | 'worker';
+  /** The address, when it is ready, empty for a worker; rejects when the process ends before. */
   readonly ready: Promise<string>;
   readyAt: number | undefined;
   /** What it wrote to standard error. */
@@ -28,38 +36,46 @@ export class CrashService {
   readonly #child: ChildProcess;
   readonly #exit: Promise<number | null>;
 
-  constructor(dataFolder: string) {
+  constructor(dataFolder: string, options: NodeOptions = {}) {
+    const { command = 'serve', settings = {}, through = [] } = options;
+    this.command = command;
     const own = Object.entries(process.env).filter(([name]) => !name.startsWith('ORDERHOOK_'));
-    const child = spawn(process.execPath, [MAIN, 'serve'], {
+    const [program, ...args] = [...through, process.execPath, MAIN, command];
+    const child = spawn(program as string, args, {
       env: {
         ...Object.fromEntries(own),
         ORDERHOOK_DATA: dataFolder,
         ORDERHOOK_PORT: '0',
         ORDERHOOK_ADMIN_KEY: ADMIN_KEY,
         ORDERHOOK_LOG_LEVEL: 'error',
+        ...settings,
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#child = child;
+    // Nobody else would end it when the test is cut short.
+    const kill = () => child.kill('SIGKILL');
+    process.once('exit', kill);
+    child.once('exit', () => process.off('exit', kill));
     this.#exit = once(child, 'exit').then(([code]) => code as number | null);
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.errors += text;
     });
     const address = new Promise<string>((resolve) => {
       createInterface({ input: child.stdout }).on('line', (line) => {
-        const found = / is ready at (\S+)$/.exec(line)?.[1];
-        if (found === undefined) return;
+        const found = / is ready(?: at (\S+))?$/.exec(line);
+        if (!found) return;
         this.readyAt = performance.now();
-        resolve(found);
+        resolve(found[1] ?? '');
       });
     });
     this.ready = Promise.race([
       address,
       this.#exit.then((code) => {
-        throw new Error(`serve ended with code ${code} before it was ready: ${this.errors}`);
+        throw new Error(`${command} ended with code ${code} before it was ready: ${this.errors}`);
       }),
       wait(START_MS, undefined, { ref: false }).then(() => {
-        throw new Error(`serve was not ready within ${START_MS} ms: ${this.errors}`);
+        throw new Error(`${command} was not ready within ${START_MS} ms: ${this.errors}`);
       }),
     ]);
     this.ready.catch(() => {}); // it may be killed before anybody waits for it
@@ -69,15 +85,28 @@ export class CrashService {
     return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
+  get pid(): number {
+    return this.#child.pid as number;
+  }
+
+  /** It stands still, in all its threads, until `thaw`. */
+  freeze(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#child.kill('SIGCONT');
+  }
+
   async end(signal: Death['signal']): Promise<Death> {
-    if (this.hasEnded) throw new Error(`serve ended by itself: ${this.errors}`);
+    if (this.hasEnded) throw new Error(`${this.command} ended by itself: ${this.errors}`);
     const sentAt = performance.now();
     this.#child.kill(signal);
     const exitCode = await Promise.race([
       this.#exit,
       wait(END_MS, undefined, { ref: false }).then(() => {
         this.#child.kill('SIGKILL');
-        throw new Error(`serve did not end within ${END_MS} ms of ${signal}: ${this.errors}`);
+        throw new Error(`${this.command} did not end within ${END_MS} ms of ${signal}: ${this.errors}`);
       }),
     ]);
     return { signal, sentAt, endedAt: performance.now(), exitCode };
