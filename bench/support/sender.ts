@@ -76,14 +76,20 @@ export class Sender implements AsyncDisposable {
   }
 }
 
+/** The sender's next answer; it owes one for its start and for each order. */
 async function answer(child: ChildProcess, withinMs: number): Promise<SenderAnswer> {
-  const late = AbortSignal.timeout(withinMs);
-  const [given] = (await Promise.race([
-    once(child, 'message', { signal: late }),
-    once(child, 'exit', { signal: late }).then(([code]) => {
-      throw new Error(`the sender ended with code ${code}`);
-    }),
-  ])) as [SenderAnswer];
-  if (given.failure !== undefined) throw new Error(given.failure);
-  return given;
+  const listening = new AbortController();
+  const signal = AbortSignal.any([listening.signal, AbortSignal.timeout(withinMs)]);
+  try {
+    const [given] = (await Promise.race([
+      once(child, 'message', { signal }),
+      once(child, 'exit', { signal }).then(([code]) => {
+        throw new Error(`the sender ended with code ${code}`);
+      }),
+    ])) as [SenderAnswer];
+    if (given.failure !== undefined) throw new Error(given.failure);
+    return given;
+  } finally {
+    listening.abort();
+  }
 }
