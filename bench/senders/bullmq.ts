@@ -4,7 +4,7 @@
  * does not need. BullMQ fetches the next job with the completion of the last one, and has no batches of jobs.
  */
 import { isWanted, type OrderDetails, orderDetails } from '../support/orders.ts';
-import { loadPeer } from './peer.ts';
+import { loadPeer } from '../support/peer.ts';
 import { Calls, runSender } from './sender.ts';
 
 /** What is used of it. */

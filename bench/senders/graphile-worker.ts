@@ -5,7 +5,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import pg from 'pg';
 import { isWanted, type OrderDetails, orderDetails } from '../support/orders.ts';
-import { loadPeer } from './peer.ts';
+import { loadPeer } from '../support/peer.ts';
 import { Calls, runSender } from './sender.ts';
 
 /** What is used of it. */

@@ -19,6 +19,7 @@ const LINE = `1700000000.123 /00/${FIRST_ORDER_ID}\n`;
 const [PATH_AT, ID_AT] = [LINE.indexOf('/'), LINE.lastIndexOf('/') + 1];
 /** Lines wait no longer than this to be written. */
 const FLUSH_MS = 20;
+const QUIET_MS = 5 * FLUSH_MS;
 
 export type CallTimes = { readonly firstAt: number; readonly lastAt: number };
 
@@ -85,29 +86,24 @@ export class Callee implements AsyncDisposable {
     }
   }
 
-  /** Begins again with no calls. Both callees append, so the file may be cut under them once their lines are written. */
-  async forget(): Promise<void> {
+  /** Until all lines are written and no more come. */
+  async untilQuiet(): Promise<void> {
     let size = -1;
     while (size !== statSync(this.#log).size) {
       size = statSync(this.#log).size;
-      await wait(3 * FLUSH_MS);
+      await wait(QUIET_MS);
     }
+  }
+
+  /** Begins again with no calls. Both callees append, so the file may be cut under them once their lines are written. */
+  async forget(): Promise<void> {
+    await this.untilQuiet();
     truncateSync(this.#log);
   }
 
   /** When the calls were answered, in their order, in milliseconds since 1970. */
   times(): Float64Array {
     return Float64Array.from(this.#lines(), (line) => Number(line.slice(0, PATH_AT)) * 1000);
-  }
-
-  /** Calls of each path. */
-  countByPath(): Map<string, number> {
-    const counts = new Map<string, number>();
-    for (const line of this.#lines()) {
-      const path = line.slice(PATH_AT, ID_AT);
-      counts.set(path, (counts.get(path) ?? 0) + 1);
-    }
-    return counts;
   }
 
   /**

@@ -7,7 +7,7 @@ import { arch, cpus, release, totalmem, type } from 'node:os';
 import { join } from 'node:path';
 
 const RESULTS = join(import.meta.dirname, '../results');
-const NAME_WIDTH = 44;
+const NAME_WIDTH = 56;
 
 export type Bound = { readonly min: number } | { readonly max: number };
 export type Figure = {
