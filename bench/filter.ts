@@ -1,12 +1,16 @@
 /**
- * How many conditions a second does a filter answer on a parsed order of 20 operations, and how many does JSONata, asked
- * the same questions in the same run? Rounds alternate, figures are medians.
+ * How many questions a second does a filter answer on a parsed order of 20 operations, and how many does JSONata, asked
+ * the same questions in the same run? A question is one condition. Rounds alternate; figures are medians.
  *
- *     npm ci --prefix bench && npx node bench/filter.ts [seconds]
+ *     npm ci --prefix bench && node bench/filter.ts [--quick]
  */
 import { compileFilter } from '../src/filter/filter.ts';
 import { type JsonValue, parseLossless } from '../src/model/lossless-json.ts';
 import { madeOrder } from '../test/support/filter-orders.ts';
+import { median, Report } from './support/figures.ts';
+import { size } from './support/options.ts';
+import { endAfter } from './support/owned.ts';
+import { loadPeer } from './support/peer.ts';
 
 /** What we use of the peer. Not imported by name, so that a type check needs no peers. */
 type JsonataExpression = { evaluate(input: unknown): Promise<unknown> };
@@ -15,7 +19,9 @@ type Jsonata = (expression: string) => JsonataExpression;
 const ROUNDS = 7;
 const OPERATIONS = 20;
 const ORDERS = 50;
-const seconds = Number(process.argv[2] ?? 8);
+const SECONDS = size(20, 4);
+const TARGET = { min: 3_000_000 };
+const PEER_TARGET = { min: 10 };
 
 const operations = 'orderDetailsData.operationDatas';
 /** The same question in both languages; of usual kinds, and as dear as they come: some are answered by the last operation or by none. */
@@ -44,15 +50,6 @@ const orders: JsonValue[] = Array.from({ length: ORDERS }, (_, index) =>
   parseLossless(JSON.stringify({ orderDetailsData: madeOrder(index, OPERATIONS) })),
 );
 
-async function loadJsonata(): Promise<Jsonata> {
-  const name: string = 'jsonata';
-  try {
-    return ((await import(name)) as { default: Jsonata }).default;
-  } catch (cause) {
-    throw new Error('JSONata is not installed: run `npm ci` in bench/', { cause });
-  }
-}
-
 /** Answers a second. */
 async function measure(answer: (order: JsonValue) => unknown, milliseconds: number): Promise<number> {
   const start = performance.now();
@@ -69,50 +66,61 @@ async function measure(answer: (order: JsonValue) => unknown, milliseconds: numb
   return (answers * 1000) / (end - start);
 }
 
-function median(figures: readonly number[]): number {
-  return figures.toSorted((a, b) => a - b)[Math.floor(figures.length / 2)] as number;
-}
-
-const jsonata = await loadJsonata();
+endAfter(5);
+const report = new Report('filter', {
+  orders: `${ORDERS}, parsed, of ${OPERATIONS} operations`,
+  rounds: ROUNDS,
+});
+const jsonata = await loadPeer<{ default: Jsonata }>('jsonata').catch((error: Error) => error);
+if (jsonata instanceof Error) report.leaveOut('JSONata', jsonata.message);
 const pairs = QUESTIONS.map(([filter, expression]) => ({
   filter,
   ours: compileFilter(filter).matches,
-  theirs: jsonata(expression),
+  theirs: jsonata instanceof Error ? undefined : jsonata.default(expression),
 }));
 
 for (const { filter, ours, theirs } of pairs) {
+  if (theirs === undefined) continue;
   for (const order of orders) {
     if (ours(order) !== ((await theirs.evaluate(order)) === true))
       throw new Error(`not the same question: ${filter}`);
   }
 }
 
-const milliseconds = (seconds * 1000) / (pairs.length * (ROUNDS + 1) * 2);
-const figures = pairs.map(() => ({ ours: [] as number[], theirs: [] as number[] }));
+const milliseconds = (SECONDS * 1000) / (pairs.length * (ROUNDS + 1) * 2);
+const rates = pairs.map(() => ({ ours: [] as number[], theirs: [] as number[] }));
 for (let round = 0; round <= ROUNDS; round++) {
   for (const [index, { ours, theirs }] of pairs.entries()) {
-    const ourFigure = await measure(ours, milliseconds);
-    const theirFigure = await measure((order) => theirs.evaluate(order), milliseconds);
+    const ourRate = await measure(ours, milliseconds);
+    const theirRate = theirs && (await measure((order) => theirs.evaluate(order), milliseconds));
     // The first round warms up.
     if (round === 0) continue;
-    figures[index]?.ours.push(ourFigure);
-    figures[index]?.theirs.push(theirFigure);
+    rates[index]?.ours.push(ourRate);
+    if (theirRate !== undefined) rates[index]?.theirs.push(theirRate);
   }
 }
 
-function print(name: string, ours: number, theirs: number): void {
-  const rate = (perSecond: number) => `${(perSecond / 1e6).toFixed(3).padStart(7)} M/s`;
-  console.log(
-    `${rate(ours)}  JSONata ${rate(theirs)}  ratio ${(ours / theirs).toFixed(1).padStart(6)}  ${name}`,
-  );
+for (const [index, { filter }] of pairs.entries()) {
+  const { ours = [], theirs = [] } = rates[index] ?? {};
+  report.add({
+    name: filter,
+    value: median(ours),
+    unit: 'conditions/s',
+    against: theirs.length === 0 ? [] : [{ name: 'JSONata', value: median(theirs) }],
+  });
 }
-
-const medians = figures.map(({ ours, theirs }) => ({ ours: median(ours), theirs: median(theirs) }));
-for (const [index, { ours, theirs }] of medians.entries()) print(pairs[index]?.filter ?? '', ours, theirs);
 /** Each question asked equally often. */
-const together = (rates: readonly number[]) => rates.length / rates.reduce((sum, rate) => sum + 1 / rate, 0);
-print(
-  'all of them',
-  together(medians.map(({ ours }) => ours)),
-  together(medians.map(({ theirs }) => theirs)),
-);
+const together = (medians: readonly number[]) =>
+  medians.length / medians.reduce((sum, rate) => sum + 1 / rate, 0);
+const theirMedians = rates.filter(({ theirs }) => theirs.length > 0).map(({ theirs }) => median(theirs));
+report.add({
+  name: 'all of them, equally often',
+  value: together(rates.map(({ ours }) => median(ours))),
+  unit: 'conditions/s',
+  target: TARGET,
+  against:
+    theirMedians.length === 0
+      ? []
+      : [{ name: 'JSONata', value: together(theirMedians), target: PEER_TARGET }],
+});
+report.save();
