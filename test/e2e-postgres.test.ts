@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { connect, createServer, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
+import { OrderReader } from '../src/commands/callee.ts';
 import { serviceContract } from './service-contract.ts';
 import { NodeProcess } from './support/node-process.ts';
 import { assertKept, NodesUnderLoad } from './support/nodes-under-load.ts';
@@ -103,6 +104,38 @@ describe('a long transaction elsewhere in the database', () => {
 });
 
 describe('many nodes', () => {
+  test('with one encryption key any of them answers a partner, and what one is told the others know', async (t) => {
+    const settings = {
+      ORDERHOOK_DATABASE_URL: await server.database(),
+      ORDERHOOK_ENCRYPTION_KEY: 'ab'.repeat(32),
+    };
+    const services: ServiceProcess[] = [];
+    for (let n = 0; n < 2; n += 1) {
+      const folder = temporaryFolder();
+      t.after(() => folder.remove());
+      const service = await ServiceProcess.start(folder.path, settings);
+      t.after(() => service.stop('SIGKILL'));
+      services.push(service);
+    }
+    const [one, other] = services as [ServiceProcess, ServiceProcess];
+    await one.call('POST', '/institutions', { code: 'A', name: 'A' });
+    const identity = { partner: 'ACME', operator: 'OP' };
+    const { secret } = await one.call('POST', '/institutions/A/partners', identity);
+    const { key } = await one.call('POST', '/api-keys', { name: 'x', role: 'SOURCE', institution: 'A' });
+    const put = await other.request(
+      'PUT',
+      '/institutions/A/orders/1',
+      { orderId: 1, orderState: 'CLOSED' },
+      key,
+    );
+    assert.equal(put.status, 200);
+    for (const service of services) {
+      const read = await new OrderReader(service.address, { ...identity, secret }).read('1');
+      assert.equal(JSON.parse(read).statusCode, 'success');
+    }
+    for (const service of services) assert.equal(await service.stop(), 0);
+  });
+
   test('share the interfaces; what one that dies held is worked by others within 10 s; a new one gets its share', async (t) => {
     const commands = ['serve', 'serve', 'worker'] as const;
     const url = await server.database();
