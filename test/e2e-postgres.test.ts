@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { connect, createServer, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
+import { OrderReader } from '../src/commands/callee.ts';
 import { serviceContract } from './service-contract.ts';
-import { INSTITUTION } from './support/crash-venue.ts';
-import { api, NodeProcess } from './support/node-process.ts';
+import { NodeProcess } from './support/node-process.ts';
 import { assertKept, NodesUnderLoad } from './support/nodes-under-load.ts';
 import { PostgresServer } from './support/postgres-server.ts';
 import { RecordingCallee } from './support/recording-callee.ts';
@@ -104,25 +104,48 @@ describe('a long transaction elsewhere in the database', () => {
 });
 
 describe('many nodes', () => {
-  /** Which node calls for each interface, by the calls of the last half second. */
-  function workers(nodes: NodesUnderLoad): Map<string, number> {
-    const from = performance.now() - 500;
-    const recent = nodes.callee.calls.filter(({ receivedAt }) => receivedAt >= from);
-    return new Map(recent.map(({ interfaceName, node = 0 }) => [interfaceName, node]));
-  }
-  const heldBy = (nodes: NodesUnderLoad, node: number) =>
-    [...workers(nodes)].filter(([, worker]) => worker === node).map(([name]) => name);
+  test('with one encryption key any of them answers a partner, and what one is told the others know', async (t) => {
+    const settings = {
+      ORDERHOOK_DATABASE_URL: await server.database(),
+      ORDERHOOK_ENCRYPTION_KEY: 'ab'.repeat(32),
+    };
+    const services: ServiceProcess[] = [];
+    for (let n = 0; n < 2; n += 1) {
+      const folder = temporaryFolder();
+      t.after(() => folder.remove());
+      const service = await ServiceProcess.start(folder.path, settings);
+      t.after(() => service.stop('SIGKILL'));
+      services.push(service);
+    }
+    const [one, other] = services as [ServiceProcess, ServiceProcess];
+    await one.call('POST', '/institutions', { code: 'A', name: 'A' });
+    const identity = { partner: 'ACME', operator: 'OP' };
+    const { secret } = await one.call('POST', '/institutions/A/partners', identity);
+    const { key } = await one.call('POST', '/api-keys', { name: 'x', role: 'SOURCE', institution: 'A' });
+    const put = await other.request(
+      'PUT',
+      '/institutions/A/orders/1',
+      { orderId: 1, orderState: 'CLOSED' },
+      key,
+    );
+    assert.equal(put.status, 200);
+    for (const service of services) {
+      const read = await new OrderReader(service.address, { ...identity, secret }).read('1');
+      assert.equal(JSON.parse(read).statusCode, 'success');
+    }
+    for (const service of services) assert.equal(await service.stop(), 0);
+  });
 
   test('share the interfaces; what one that dies held is worked by others within 10 s; a new one gets its share', async (t) => {
     const commands = ['serve', 'serve', 'worker'] as const;
     const url = await server.database();
     const nodes = await NodesUnderLoad.start({ url, commands, seed: 1, copies: 2 });
     t.after(() => nodes.remove());
-    const isShared = () => commands.every((_, node) => heldBy(nodes, node).length === 2);
+    const isShared = () => commands.every((_, node) => nodes.heldBy(node).length === 2);
     await until('each of three nodes works two of six interfaces', isShared);
 
     for (const victim of [0, 2]) {
-      const orphans = heldBy(nodes, victim);
+      const orphans = nodes.heldBy(victim);
       assert.equal(orphans.length, 2);
       const { sentAt } = await nodes.end(victim, 'SIGKILL');
       const isReplaced = (name: string) =>
@@ -143,48 +166,31 @@ describe('many nodes', () => {
     const url = await server.database();
     const nodes = await NodesUnderLoad.start({ url, commands: ['serve', 'worker'], seed: 2 });
     t.after(() => nodes.remove());
-    await until('both work', () => heldBy(nodes, 1).length > 0 && heldBy(nodes, 0).length > 0);
+    await until('both work', () => nodes.heldBy(1).length > 0 && nodes.heldBy(0).length > 0);
     let frozenAt = 0;
     await nodes.incident(async () => {
-      const held = heldBy(nodes, 1);
+      const held = nodes.heldBy(1);
       nodes.process(1).freeze();
       frozenAt = performance.now();
-      const isTaken = (name: string) => workers(nodes).get(name) === 0;
-      await until('the other has taken over', () => held.length > 0 && held.every(isTaken), REPLACED_MS);
+      assert.ok(held.length > 0);
+      const isTaken = () => held.every((name) => nodes.heldBy(0).includes(name));
+      await until('the other has taken over', isTaken, REPLACED_MS);
       nodes.process(1).thaw();
     }, [1]);
-    await until('it works again', () => heldBy(nodes, 1).length > 0);
+    await until('it works again', () => nodes.heldBy(1).length > 0);
     await nodes.goOn('both');
 
     // What the paused node had called and not committed was called again by the other. Each delivery is in the log once.
-    const repeated = nodes.callee.calls.filter((call) => {
-      const isOfPaused = call.node === 1 && call.receivedAt < frozenAt && call.status === 200;
-      return isOfPaused && nodes.callee.calls.some((other) => other !== call && isSame(other, call));
-    });
+    const repeated = nodes.repeatedOf(1, frozenAt);
     t.diagnostic(`${repeated.length} calls were repeated`);
     assert.ok(repeated.length > 0, 'some call was not committed when it was paused');
-    const { address } = nodes;
-    const ids = new Map((await listInterfaces(address)).map(({ name, id }) => [name, id]));
-    for (const { interfaceName, orderId } of repeated) {
-      const path = `${INSTITUTION}/interfaces/${ids.get(interfaceName)}/calls?orderId=${orderId}&outcome=DELIVERED`;
-      const { items } = await api<{ items: unknown[] }>(address, 'GET', path);
-      assert.equal(items.length, 1, `${interfaceName} ${orderId}`);
-    }
+    assert.deepEqual(
+      await nodes.timesLogged(repeated),
+      repeated.map(() => 1),
+    );
     assertKept(await nodes.finish(), nodes.told());
   });
 });
-
-function isSame(
-  one: { interfaceName: string; orderId: string; status: number },
-  other: { interfaceName: string; orderId: string },
-): boolean {
-  return one.interfaceName === other.interfaceName && one.orderId === other.orderId && one.status === 200;
-}
-
-async function listInterfaces(address: string): Promise<{ id: string; name: string }[]> {
-  const path = `${INSTITUTION}/interfaces?limit=200`;
-  return (await api<{ items: { id: string; name: string }[] }>(address, 'GET', path)).items;
-}
 
 /** A way to the database that lets nothing through until it is opened. */
 async function startGate(toPort: number) {

@@ -1,13 +1,9 @@
 /** The server goes away and comes back: the store says so in time, and goes on by itself. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { appendFileSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
-import { promisify } from 'node:util';
 import { eventually, isUnavailable, nextChange, putClosed, Venue } from './support/postgres-fixture.ts';
-import { installedBin, openTestStore, PostgresServer } from './support/postgres-server.ts';
+import { installedBin, openTestStore, PostgresServer, startStandby } from './support/postgres-server.ts';
 
-const run = promisify(execFile);
 const TIMEOUT_MS = 2_000;
 
 let server: PostgresServer;
@@ -179,16 +175,7 @@ describe('failover', () => {
     });
     t.after(() => primary.remove());
     await primary.query("ALTER ROLE postgres SET synchronous_commit = 'on'");
-    const standby = await PostgresServer.start({
-      bin: bin as string,
-      settings: ['hot_standby=on'],
-      async fillFolder(data, identity) {
-        const from = primary.url().replace('/postgres', '/');
-        await run(`${bin}/pg_basebackup`, ['-d', from, '-D', data, '-c', 'fast', '-X', 'stream'], identity);
-        writeFileSync(`${data}/standby.signal`, '');
-        appendFileSync(`${data}/postgresql.auto.conf`, `\nprimary_conninfo = '${from} application_name=s'\n`);
-      },
-    });
+    const standby = await startStandby(primary);
     t.after(() => standby.remove());
 
     const single = await Venue.open(primary);

@@ -20,6 +20,23 @@ const partitions = (url: string, parent: string) =>
     url,
   ) as Promise<{ name: string; from_at: number; to_at: number }[]>;
 
+describe('the schema', () => {
+  test('has the institution first in every primary key, but for what the installation has once', async (t) => {
+    const venue = await Venue.open(server);
+    t.after(() => venue.store.close());
+    const keys = (await server.query(
+      `SELECT c.relname AS name, c.relispartition AS is_partition, (
+         SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+         WHERE i.indrelid = c.oid AND i.indisprimary) AS first
+       FROM pg_class c WHERE c.relnamespace = 'orderhook'::regnamespace AND c.relkind IN ('r', 'p') ORDER BY name`,
+      venue.url,
+    )) as { name: string; is_partition: boolean; first: string | null }[];
+    const others = keys.filter(({ first }) => first !== 'institution_id').map(({ name }) => name);
+    assert.deepEqual(others, ['counters', 'installation', 'migrations', 'nodes', 'partitions']);
+    assert.ok(keys.filter(({ is_partition }) => is_partition).length >= 4, 'partitions are looked at too');
+  });
+});
+
 describe('partitions', () => {
   test('are made ahead, without gaps, and none is for everything else', async (t) => {
     const venue = await Venue.open(server);
@@ -36,6 +53,18 @@ describe('partitions', () => {
       venue.url,
     );
     assert.deepEqual(byDefault, []);
+  });
+
+  test('are made ahead by retention as time goes on', async (t) => {
+    const clock = { ahead: 0, now: () => Date.now() + clock.ahead };
+    const venue = await Venue.open(server, { clock });
+    t.after(() => venue.store.close());
+    const lastDay = async (parent: string) => (await partitions(venue.url, parent)).at(-1)?.to_at ?? 0;
+    clock.ahead = 100 * MS_PER_DAY;
+    await venue.store.removeOlderThan(0);
+    for (const parent of ['closings', 'attempts']) {
+      assert.ok((await lastDay(parent)) > clock.now() + 14 * MS_PER_DAY, parent);
+    }
   });
 
   test('a time that has none gets one, whoever comes with it, and two that come at once get the same', async (t) => {

@@ -9,9 +9,17 @@ import assert from 'node:assert/strict';
 import { CrashCallee } from './crash-callee.ts';
 import { OrderLoad } from './crash-load.ts';
 import { SeededRandom } from './crash-random.ts';
-import { crashInterfaces, drain, judged, type Manual, ORDERS_PATH, setUpVenue } from './crash-venue.ts';
-import { type JudgedInterface, judge, type Life, type Verdict } from './crash-verdict.ts';
-import { type Death, NodeProcess } from './node-process.ts';
+import {
+  crashInterfaces,
+  drain,
+  INSTITUTION,
+  judged,
+  type Manual,
+  ORDERS_PATH,
+  setUpVenue,
+} from './crash-venue.ts';
+import { type CalleeCall, type JudgedInterface, judge, type Life, type Verdict } from './crash-verdict.ts';
+import { api, type Death, NodeProcess } from './node-process.ts';
 import { type TemporaryFolder, temporaryFolder } from './temporary-folder.ts';
 import { until } from './until.ts';
 
@@ -165,6 +173,45 @@ export class NodesUnderLoad {
   /** Calls of one node that began at `from` or later. */
   callsOf(node: number, from = 0): number {
     return this.callee.calls.filter((call) => call.node === node && call.receivedAt >= from).length;
+  }
+
+  /** The interfaces that this node called for in the last half second. */
+  heldBy(node: number): string[] {
+    const from = performance.now() - 500;
+    const last = new Map<string, number | undefined>();
+    for (const call of this.callee.calls) {
+      if (call.receivedAt >= from) last.set(call.interfaceName, call.node);
+    }
+    return [...last].filter(([, worker]) => worker === node).map(([name]) => name);
+  }
+
+  /** Deliveries that this node made before a moment and another made again: what came of them was not committed. */
+  repeatedOf(node: number, before: number): CalleeCall[] {
+    const { calls } = this.callee;
+    return calls.filter(
+      (call) =>
+        call.node === node &&
+        call.receivedAt < before &&
+        call.status === 200 &&
+        calls.some(
+          (other) =>
+            other !== call &&
+            other.status === 200 &&
+            other.interfaceName === call.interfaceName &&
+            other.orderId === call.orderId,
+        ),
+    );
+  }
+
+  /** What the call log says of these orders: how often each was delivered. */
+  async timesLogged(calls: readonly CalleeCall[]): Promise<number[]> {
+    const times: number[] = [];
+    for (const { interfaceName, orderId } of calls) {
+      const { interfaceId } = this.#manual.find(({ name }) => name === interfaceName) as Manual;
+      const path = `${INSTITUTION}/interfaces/${interfaceId}/calls?orderId=${orderId}&outcome=DELIVERED`;
+      times.push((await api<{ items: unknown[] }>(this.address, 'GET', path)).items.length);
+    }
+    return times;
   }
 
   told(): string {

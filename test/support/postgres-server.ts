@@ -5,7 +5,7 @@
  * folder (`/usr/lib/postgresql/15/bin`).
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
-import { chownSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { appendFileSync, chownSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -186,6 +186,21 @@ export function installedBin(): string | undefined {
     if (existsSync(join(bin, 'pg_dump')) && existsSync(join(bin, 'initdb'))) return bin;
   }
   return undefined;
+}
+
+/** A streaming replica of a server that has all programs (`installedBin`). */
+export function startStandby(primary: PostgresServer): Promise<PostgresServer> {
+  const { bin } = primary;
+  return PostgresServer.start({
+    bin,
+    settings: ['hot_standby=on'],
+    async fillFolder(data, identity) {
+      const from = primary.url().replace('/postgres', '/');
+      await run(`${bin}/pg_basebackup`, ['-d', from, '-D', data, '-c', 'fast', '-X', 'stream'], identity);
+      writeFileSync(`${data}/standby.signal`, '');
+      appendFileSync(`${data}/postgresql.auto.conf`, `\nprimary_conninfo = '${from} application_name=s'\n`);
+    },
+  });
 }
 
 async function embeddedBin(): Promise<string> {
