@@ -695,6 +695,23 @@ describe('the engine', () => {
       );
     });
 
+    test('on a busy machine, whose timers are late, no call starts while an outcome is not committed for too long', async () => {
+      const one = await fixture.createInterface({ concurrency: 2 });
+      await fixture.createSchedule(one, { launch: 'AUTOMATIC', frequencyMinutes: 0 });
+      fixture.callee.outcome = () => undefined;
+      await fixture.close(8);
+      fixture.callee.release();
+      assert.equal(fixture.callee.calls.length, 4, 'two have ended, two more have begun');
+      fixture.clock.jump(60);
+      fixture.callee.release();
+      assert.equal(fixture.callee.calls.length, 4);
+      await fixture.clock.advance(30);
+      assert.equal(fixture.callee.calls.length, 6, 'after the commit');
+      fixture.callee.outcome = () => answered();
+      fixture.callee.release();
+      await fixture.until(() => fixture.callee.calls.length === 8);
+    });
+
     test('an interface of one institution hears nothing of the orders of another', async () => {
       const one = await fixture.createInterface();
       await fixture.createSchedule(one, CONTINUOUS);

@@ -96,6 +96,29 @@ test('of several nodes, each kill is charged with what that node had called, who
   assert.match(judged(twice).violations.join(), /in life 1, was called again in the same life/);
 });
 
+test('a call that a paused node had begun, and that arrives later than the repeat of another, was running', () => {
+  const paused = { signal: 'SIGKILL', sentAt: 9_000, endedAt: 9_000, exitCode: null } as const;
+  const stopped = { signal: 'SIGTERM', sentAt: 90_000, endedAt: 90_100, exitCode: 0 } as const;
+  const lives = [
+    { node: 0, spawnedAt: 0, faultyFrom: 1_000, death: paused },
+    { node: 0, spawnedAt: 9_000, death: stopped },
+    { node: 1, spawnedAt: 0, death: stopped },
+  ];
+  const judged = (count: number, lateBy: number) => {
+    const ids = Array.from({ length: count }, (_, index) => index + 1);
+    const calls = [
+      ...ids.map((id) => call(id, 8_000, { node: 1 })),
+      ...ids.map((id) => call(id, 8_900 + lateBy, { node: 0 })),
+    ];
+    const wanted = new Set(ids.map(String));
+    const interfaces = [{ name: 'one', concurrency: CONCURRENCY, wanted, unwanted: new Set<string>() }];
+    return judge({ calls, lives, interfaces, drainedFrom: 80_000 }).violations.join();
+  };
+  assert.equal(judged(2, 0), '');
+  assert.match(judged(3, 0), /3 running calls were repeated, more than 2/);
+  assert.match(judged(1, 1_000), /after a stop by SIGTERM/, 'it was begun after the pause');
+});
+
 test('running calls may be repeated up to the concurrency', () => {
   const running = [1, 2, 3].map((id) => call(id, 9_999, { answeredAt: 10_010 }));
   const again = running.map((one) => ({ ...one, receivedAt: 11_000, answeredAt: 11_005 }));

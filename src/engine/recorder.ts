@@ -12,6 +12,11 @@ import type { Ledger } from './ledger.ts';
 
 /** Under the 50 ms of the contract, with room for the commit itself. */
 const COMMIT_WITHIN_MS = 20;
+/**
+ * While an outcome that is not on disk is older, no call starts. Timers may be late on a busy machine, and answers that
+ * came meanwhile are looked at before them; each would start a call.
+ */
+const UNCOMMITTED_MS_MAX = 2 * COMMIT_WITHIN_MS;
 const COMMIT_ATTEMPTS_MAX = 500;
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 5_000;
@@ -28,6 +33,8 @@ export class Recorder {
   #attempts = 0;
   /** When the oldest of what is dirty was noted. */
   #dirtySince = 0;
+  /** When the oldest of what is not on disk was noted. */
+  #uncommittedSince = Number.POSITIVE_INFINITY;
   #cancelTimer: (() => void) | undefined;
   #commit: Promise<void> | undefined;
   #overdue = false;
@@ -51,7 +58,7 @@ export class Recorder {
 
   /** The commit of earlier outcomes takes longer than it may: start no call until `whenCaughtUp` says so. */
   get isBehind(): boolean {
-    return this.#overdue;
+    return this.#overdue || this.#clock.now() - this.#uncommittedSince >= UNCOMMITTED_MS_MAX;
   }
 
   whenCaughtUp(action: () => void): void {
@@ -62,6 +69,7 @@ export class Recorder {
   note(ledger: Ledger, attempts = 0): void {
     if (this.#forsaken.has(ledger)) return;
     if (this.#dirty.size === 0) this.#dirtySince = this.#clock.now();
+    if (!this.#commit) this.#uncommittedSince = this.#dirtySince;
     this.#dirty.add(ledger);
     this.#attempts += attempts;
     if (this.#commit) {
@@ -95,6 +103,7 @@ export class Recorder {
     this.#attempts = 0;
     this.#commit = this.#commitUntilDone(taken).finally(() => {
       this.#commit = undefined;
+      this.#uncommittedSince = this.#dirty.size > 0 ? this.#dirtySince : Number.POSITIVE_INFINITY;
       const resumed = this.#resumed;
       this.#overdue = false;
       this.#resumed = [];

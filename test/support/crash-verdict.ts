@@ -4,7 +4,8 @@
  *
  * A life is the time from one start of the process to the next; each call belongs to the life in which it was received.
  * Where there are several nodes, each has its own lives, and a call belongs to a life of the node that made it. A fault that
- * a node lives through, such as a database that is away, is judged as its death, since it may cost as much.
+ * a node lives through, such as a database that is away, is judged as its death, since it may cost as much. When a node is
+ * paused, another may make a call sooner than the one that the paused node had begun arrives; that one was running.
  * A call is *repeated* when the callee had answered an earlier call for the same interface and order with 200, or when
  * it comes sooner after a 500 than the order could be due; either way its outcome was not committed. What is repeated in
  * a later life is charged to the end of the life of the call before it:
@@ -41,7 +42,13 @@ export type CalleeCall = {
 };
 
 /** Those of one node are in the order of time. */
-export type Life = { readonly node?: number; readonly spawnedAt: number; readonly death: Death };
+export type Life = {
+  readonly node?: number;
+  readonly spawnedAt: number;
+  readonly death: Death;
+  /** When the fault began that this node lived through. */
+  readonly faultyFrom?: number;
+};
 
 export type JudgedInterface = {
   readonly name: string;
@@ -178,9 +185,18 @@ class RepeatCounter {
       if (before.status === 500 && wasDue) continue;
       const life = this.#lifeOf(before);
       const { death } = this.#lives[life] as Life;
+      const again = this.#lifeOf(call);
+      if (
+        again !== life &&
+        before.receivedAt >= (this.#lives[again]?.faultyFrom ?? Number.POSITIVE_INFINITY)
+      ) {
+        (this.#accounts[again] as Account).repeatedWhileRunning += 1;
+        continue;
+      }
       const what = `${call.interfaceName}: order ${call.orderId}, answered ${before.status} in life ${life}, was called again`;
-      if (this.#lifeOf(call) === life) yield `${what} in the same life`;
-      else if (death.signal === 'SIGTERM') yield `${what} after a stop by SIGTERM`;
+      const how = `, by life ${again}, ${Math.round(call.receivedAt - before.receivedAt)} ms later`;
+      if (again === life) yield `${what} in the same life${how}`;
+      else if (death.signal === 'SIGTERM') yield `${what} after a stop by SIGTERM${how}`;
       else if (answeredAt <= death.endedAt) (this.#accounts[life] as Account).repeatedAfterAnswer += 1;
       else (this.#accounts[life] as Account).repeatedWhileRunning += 1;
     }

@@ -6,6 +6,7 @@
  *                        └──────────────> callee, on a port for each node
  */
 import assert from 'node:assert/strict';
+import { setTimeout as wait } from 'node:timers/promises';
 import { CrashCallee } from './crash-callee.ts';
 import { OrderLoad } from './crash-load.ts';
 import { SeededRandom } from './crash-random.ts';
@@ -25,8 +26,8 @@ import { until } from './until.ts';
 
 const ANSWER_MS_MAX = 25;
 const FAILING_SHARE = 0.1;
-/** What a dead process had sent reaches the callee in this time, long before another calls anybody. */
-export const SETTLE_MS = 25;
+/** What a dead or paused process had sent reaches the callee in this time, long before another calls anybody. */
+export const SETTLE_MS = 100;
 /** One key for all nodes: each must read what another has sealed. */
 const ENCRYPTION_KEY = '7'.repeat(64);
 
@@ -146,15 +147,18 @@ export class NodesUnderLoad {
   }
 
   /**
-   * A fault that the nodes live through. It is over when `fault` resolves; what they repeat later is charged to it.
+   * A fault that the nodes live through. It is over when `fault` resolves, and what had been on its way has arrived; what is
+   * repeated later is charged to it.
    * @param nodes whom it concerns; undefined: all
    */
   async incident(fault: () => Promise<void>, nodes = [...this.#nodes.keys()]): Promise<void> {
+    const faultyFrom = performance.now();
     await fault();
+    await wait(SETTLE_MS);
     const over = performance.now();
     const death = { signal: 'SIGKILL', sentAt: over, endedAt: over, exitCode: null } as const;
     for (const node of nodes) {
-      this.lives.push({ node, spawnedAt: this.#at(node).bornAt, death });
+      this.lives.push({ node, spawnedAt: this.#at(node).bornAt, faultyFrom, death });
       this.#at(node).bornAt = over;
     }
   }
