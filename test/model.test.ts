@@ -89,6 +89,22 @@ describe('orders that come in', () => {
     });
   });
 
+  test('values may be nested 100 levels deep, and as many may stand side by side as there is room for', () => {
+    const order = (more: string) => `{"orderId":1,"orderState":"OPEN","more":${more}}`;
+    const lists = (levels: number) => order('['.repeat(levels) + ']'.repeat(levels));
+    const objects = (levels: number) => order(`${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}`);
+    for (const text of [lists(99), objects(99), order(JSON.stringify(new Array(1_000).fill({ a: [{}] })))]) {
+      assert.equal(readOrderDetails(text).details, text);
+    }
+    assert.ok(readOrderDetails(order(JSON.stringify('[{'.repeat(1_000)))));
+    for (const text of [lists(100), objects(100)]) {
+      assert.throws(
+        () => readOrderDetails(text),
+        (error: AppError) => error.code === 'invalid_value' && error.problems[0]?.code === 'order_too_deep',
+      );
+    }
+  });
+
   const refused: [text: string, code: string, path: string | undefined][] = [
     ['{"orderId":1', 'invalid_json', ''],
     ['[]', 'invalid_value', ''],

@@ -58,7 +58,7 @@ export function readOrderDetails(details: string): OrderDetails {
   if (typeof orderState !== 'string' || orderState === '' || orderState.length > 64) {
     throw invalid('orderState', 'order_state_invalid', 'orderState must be a text of 1 to 64 characters.');
   }
-  if (isDeeperThan(value, ORDER_LEVELS_MAX)) {
+  if (mayBeDeeperThan(details, ORDER_LEVELS_MAX) && isDeeperThan(value, ORDER_LEVELS_MAX)) {
     throw invalid(
       '',
       'order_too_deep',
@@ -68,13 +68,24 @@ export function readOrderDetails(details: string): OrderDetails {
   return { orderId: readOrderId(orderId, details), orderState, details };
 }
 
+/** A text opens at least as many objects and lists as its values are levels deep; most orders open fewer than that. */
+function mayBeDeeperThan(text: string, levels: number): boolean {
+  let opened = 0;
+  for (const bracket of ['{', '[']) {
+    for (let at = text.indexOf(bracket); at !== -1; at = text.indexOf(bracket, at + 1)) {
+      opened += 1;
+      if (opened > levels) return true;
+    }
+  }
+  return false;
+}
+
 /** Whoever reads an order walks it by recursion: one that is too deep would break a filter or an answer much later. */
 function isDeeperThan(value: JsonValue, levels: number): boolean {
   if (typeof value !== 'object' || value === null) return false;
   if (levels === 0) return true;
-  for (const name in value) {
-    if (isDeeperThan((value as JsonObject)[name] as JsonValue, levels - 1)) return true;
-  }
+  const children = Array.isArray(value) ? value : Object.values(value as JsonObject);
+  for (const child of children) if (isDeeperThan(child, levels - 1)) return true;
   return false;
 }
 
