@@ -40,6 +40,9 @@ const CLOSE_EVERY_MS = 10;
 
 type Subject = { readonly service: Service; readonly ids: readonly InterfaceId[]; readonly costs: number[] };
 
+/** Orders closed one by one; far from the numbers of the others. */
+let closed = 10 * MANY;
+
 endAfter(18);
 await using resources = new AsyncDisposableStack();
 const callee = resources.use(await Callee.start());
@@ -173,7 +176,7 @@ async function watchRemoval(folder: string): Promise<void> {
   using db = new DatabaseSync(join(folder, 'orderhook.db'), { readOnly: true });
   const oldest = db.prepare('SELECT min(attempt_id) AS id FROM attempts WHERE interface_id = ?');
   /** Of the first interface, whose rows go first; its log has no gaps. */
-  const removed = () => Number(oldest.get(Number(few.ids[0]))?.id ?? 0) - 1;
+  const removed = () => Number(oldest.get(Number(logged.ids[0]))?.id ?? 0) - 1;
 
   const before = await closeFor(service, REMOVAL_WATCHED_MS / 2);
   const deadline = performance.now() + REMOVAL_STARTS_MS;
@@ -201,8 +204,6 @@ async function watchRemoval(folder: string): Promise<void> {
     });
   }
 }
-
-let closed = 10 * MANY;
 
 /** Closes an order every now and then; how long each took, in milliseconds. */
 async function closeFor(service: Service, ms: number): Promise<number[]> {

@@ -37,6 +37,8 @@ export type SenderSettings = {
 export async function runSender(create: (settings: SenderSettings) => Promise<Sender>): Promise<void> {
   const [url, concurrency, serverUrl] = process.argv.slice(2) as [string, string, string];
   const tell = (answer: SenderAnswer) => process.send?.(answer);
+  const tellFailure = (error: unknown) =>
+    tell({ failure: error instanceof Error ? error.message : String(error) });
   // A benchmark that is gone has nobody to tell, and wants nothing any more.
   process.once('disconnect', () => process.exit(1));
   try {
@@ -46,12 +48,12 @@ export async function runSender(create: (settings: SenderSettings) => Promise<Se
         await sender[action](first, count);
         tell({ endedAt: Date.now() });
       } catch (error) {
-        tell({ failure: String(error) });
+        tellFailure(error);
       }
     });
     tell({ description: sender.description });
   } catch (error) {
-    tell({ failure: String(error) });
+    tellFailure(error);
   }
 }
 
