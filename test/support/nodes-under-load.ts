@@ -40,6 +40,8 @@ export type NodesOptions = {
   readonly copies?: number;
   readonly sources?: number;
   readonly sourcePauseMsMax?: number;
+  /** The callee answers after so long at most. */
+  readonly answerMsMax?: number;
   /** Where the callee listens. */
   readonly calleeHost?: string;
   /** What runs a node, `ip netns exec NAME` for example. */
@@ -80,7 +82,7 @@ export class NodesUnderLoad {
     const random = new SeededRandom(options.seed);
     const callee = await CrashCallee.start({
       failingShare: FAILING_SHARE,
-      delayMsMax: ANSWER_MS_MAX,
+      delayMsMax: options.answerMsMax ?? ANSWER_MS_MAX,
       random: random.fork(),
       nodes: options.commands.length,
       ...(options.calleeHost === undefined ? {} : { host: options.calleeHost }),
