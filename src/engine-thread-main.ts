@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { createCaller } from './engine/caller.ts';
 import { createEngine } from './engine/engine.ts';
 import type { EngineThreadAnswer, EngineThreadOptions, EngineThreadRequest } from './engine-thread.ts';
+import { startLogReaderThread } from './log-reader-thread.ts';
 import { systemClock } from './model/clock.ts';
 import { createLog } from './observe/log.ts';
 import { createEngineMetrics } from './observe/metrics.ts';
@@ -21,9 +22,12 @@ const caller = createCaller({
   ...(options.egressProxy === '' ? {} : { egressProxy: options.egressProxy }),
   ...(options.extraCa === '' ? {} : { extraCa: options.extraCa }),
 });
+// A server reads in processes of its own; a file is read here.
+const reader = options.database.kind === 'sqlite' ? await startLogReaderThread(options.database) : undefined;
 const metrics = createEngineMetrics();
 const engine = createEngine({
   store,
+  reader,
   caller,
   clock: systemClock,
   random: Math.random,
@@ -43,6 +47,7 @@ port.on('message', async ({ kind, id }: EngineThreadRequest) => {
   if (kind === 'readiness') return answer(id, engine.readiness());
   await engine.stop();
   await caller.close();
+  await reader?.stop();
   await store.close();
   answer(id, undefined);
 });

@@ -55,6 +55,7 @@ test('at any moment a crash loses nothing, and repeats only what was not committ
           const delivery = Delivery.fromLog({
             closingId: next,
             orderId: String(next),
+            passes: true,
             position: toPosition(next),
           });
           ledger.started(delivery);
@@ -62,7 +63,12 @@ test('at any moment a crash loses nothing, and repeats only what was not committ
           next += 1;
         } else if (one.kind === 'pass') {
           ledger.passed(
-            Delivery.fromLog({ closingId: next, orderId: String(next), position: toPosition(next) }),
+            Delivery.fromLog({
+              closingId: next,
+              orderId: String(next),
+              passes: true,
+              position: toPosition(next),
+            }),
           );
           uncommittedDone.add(next);
           next += 1;

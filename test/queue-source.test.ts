@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { FilteredClosing, LogQuestion } from '../src/engine/log-reader.ts';
 import { QueueSource } from '../src/engine/queue-source.ts';
-import type { Position, WaitingClosing } from '../src/store/store.ts';
+import type { Position } from '../src/store/store.ts';
 import { settle } from './support/fake-clock.ts';
 
 const LEDGER = { institutionId: 1, interfaceId: 1 };
+const NOTHING_OWED = { owed: async () => [] };
 const at = (closingId: number) => closingId as unknown as Position;
 
 /** A log of closings 1 … `length`, read in pages of at most `pageMax`. */
@@ -13,14 +15,13 @@ function logOf(length: number, pageMax = 1_000) {
     length,
     reads: [] as number[],
     failing: false,
-    owed: async () => [],
-    async waiting(_institution: number, after: Position, { limit }: { limit: number }) {
+    async read({ after, limit }: LogQuestion) {
       log.reads.push(Number(after));
       if (log.failing) throw new Error('the database is away');
       const count = Math.min(limit, pageMax, log.length - Number(after));
-      return Array.from({ length: Math.max(count, 0) }, (_, index): WaitingClosing => {
+      return Array.from({ length: Math.max(count, 0) }, (_, index): FilteredClosing => {
         const closingId = Number(after) + index + 1;
-        return { closingId, orderId: String(closingId), position: at(closingId) };
+        return { closingId, orderId: String(closingId), position: at(closingId), passes: true };
       });
     },
   };
@@ -37,8 +38,8 @@ async function takeAll(source: QueueSource): Promise<number[]> {
 
 for (const pageMax of [1_000, 3]) {
   test(`every closing is taken once, in order, from pages of at most ${pageMax}`, async () => {
-    const source = new QueueSource(logOf(1_003, pageMax), LEDGER, at(2));
-    source.begin({ owed: false, withDetails: false });
+    const source = new QueueSource(NOTHING_OWED, logOf(1_003, pageMax), LEDGER, at(2));
+    source.begin({ owed: false, filter: undefined });
     assert.deepEqual(
       await takeAll(source),
       Array.from({ length: 1_001 }, (_, index) => index + 3),
@@ -49,8 +50,8 @@ for (const pageMax of [1_000, 3]) {
 
 test('what follows is read before the last of a page is taken', async () => {
   const log = logOf(10_000);
-  const source = new QueueSource(log, LEDGER, at(0));
-  source.begin({ owed: false, withDetails: false });
+  const source = new QueueSource(NOTHING_OWED, log, LEDGER, at(0));
+  source.begin({ owed: false, filter: undefined });
   await source.refill();
   while (log.reads.length === 1) assert.ok(source.next(), 'the page ended, and nothing was read');
   assert.ok(source.hasReadAhead);
@@ -62,8 +63,8 @@ test('what follows is read before the last of a page is taken', async () => {
 
 test('closings that arrive while the end of the log is read are not forgotten', async () => {
   const log = logOf(5);
-  const source = new QueueSource(log, LEDGER, at(5));
-  source.begin({ owed: false, withDetails: false });
+  const source = new QueueSource(NOTHING_OWED, log, LEDGER, at(5));
+  source.begin({ owed: false, filter: undefined });
   const refilled = source.refill();
   await settle(1);
   log.length = 6;
@@ -75,8 +76,8 @@ test('closings that arrive while the end of the log is read are not forgotten', 
 
 test('a read ahead that failed is made again when it is needed; one that fails then is told', async () => {
   const log = logOf(10_000);
-  const source = new QueueSource(log, LEDGER, at(0));
-  source.begin({ owed: false, withDetails: false });
+  const source = new QueueSource(NOTHING_OWED, log, LEDGER, at(0));
+  source.begin({ owed: false, filter: undefined });
   await source.refill();
   log.failing = true;
   let last = 0;
@@ -91,8 +92,8 @@ test('a read ahead that failed is made again when it is needed; one that fails t
 
 test('what was read and not taken is read again after it was dropped, also what was on its way', async () => {
   const log = logOf(1_000);
-  const source = new QueueSource(log, LEDGER, at(0));
-  source.begin({ owed: false, withDetails: false });
+  const source = new QueueSource(NOTHING_OWED, log, LEDGER, at(0));
+  source.begin({ owed: false, filter: undefined });
   await source.refill();
   while (log.reads.length === 1) source.next();
   source.dropReadAhead();

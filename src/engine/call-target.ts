@@ -7,7 +7,7 @@ import { compileTemplate } from '../template/template.ts';
 
 export type CallTarget = {
   readonly fill: (orderId: string) => CallRequest;
-  readonly filter: Filter | undefined;
+  readonly filter: (Filter & { readonly text: string }) | undefined;
   /** Under which the call log keeps what is sent. */
   readonly callTemplateId: number;
   readonly concurrency: number;
@@ -28,7 +28,7 @@ export async function prepareTarget(
   const compiled = compileTemplate(template);
   return {
     fill: (orderId) => compiled.fill(orderId),
-    filter: filter === undefined ? undefined : compileFilter(filter),
+    filter: filter === undefined ? undefined : { text: filter, ...compileFilter(filter) },
     callTemplateId: await store.callTemplateId(institutionId, id, { ...template, userAgent }),
     concurrency: externalInterface.concurrency,
     simulation: externalInterface.simulation,

@@ -31,7 +31,7 @@ import type { Caller } from './caller.ts';
 import type { ExecutionEnd } from './execution.ts';
 import { ExecutionIds } from './execution-ids.ts';
 import { InterfaceRunner, type RunnerParts } from './interface-runner.ts';
-import { ParsedOrders } from './parsed-orders.ts';
+import { createLogReader, type LogReader } from './log-reader.ts';
 import { Recorder } from './recorder.ts';
 import { keepRetention } from './retention.ts';
 
@@ -52,6 +52,8 @@ const LEASE_MARGIN = 0.2;
 
 export type EngineParts = {
   readonly store: EngineStore;
+  /** By default the store is read, and filters are asked, in this thread. */
+  readonly reader?: LogReader | undefined;
   readonly caller: Pick<Caller, 'call'>;
   readonly clock: Clock;
   /** 0 … 1 */
@@ -91,7 +93,7 @@ export function createEngine(parts: EngineParts): Engine {
     caller: parts.caller,
     recorder,
     ids: new ExecutionIds(store),
-    orders: new ParsedOrders(),
+    reader: parts.reader ?? createLogReader(store),
     clock,
     random: parts.random,
     log,

@@ -23,7 +23,6 @@ import type { Outcome } from '../model/outcome.ts';
 import type { CallTarget } from './call-target.ts';
 import type { Caller } from './caller.ts';
 import type { Consequence, Delivery, Ledger } from './ledger.ts';
-import type { ParsedOrders } from './parsed-orders.ts';
 import type { Recorder } from './recorder.ts';
 import { heldUntil, retryWaitMs } from './retry.ts';
 
@@ -58,7 +57,6 @@ export type ExecutionParts = {
   readonly ledger: Ledger;
   readonly recorder: Recorder;
   readonly source: WorkSource;
-  readonly orders: Pick<ParsedOrders, 'parse'>;
   /** The interface as it is now: URL, method and payload are those of the moment of the call. */
   readonly target: () => CallTarget;
   /** No call may start from this time on: another node may hold the interface then. */
@@ -117,9 +115,9 @@ export class ExecutionRun {
     this.#callsLeft = plan.batchSize;
   }
 
-  /** Its filter reads details. */
-  get isFiltered(): boolean {
-    return this.#filter !== undefined;
+  /** The text of its filter. */
+  get filterText(): string | undefined {
+    return this.#filter?.text;
   }
 
   /** Rejects only when the store fails; then what was called is noted, and what was not is left as it was. */
@@ -209,7 +207,7 @@ export class ExecutionRun {
       if (!delivery) return this.#refill();
       this.#counts.looked += 1;
       this.#looksLeft -= 1;
-      if (!this.#passesFilter(delivery)) {
+      if (this.#filter && !delivery.passes(this.#filter)) {
         this.#counts.filteredOut += 1;
         ledger.passed(delivery);
         recorder.note(ledger);
@@ -247,17 +245,6 @@ export class ExecutionRun {
         else this.#pump();
       },
     );
-  }
-
-  #passesFilter(delivery: Delivery): boolean {
-    if (!this.#filter) return true;
-    const details = delivery.takeDetails();
-    const { ledger, orders } = this.#parts;
-    const orderDetailsData =
-      details === undefined
-        ? null
-        : orders.parse(ledger.institutionId, ledger.interfaceId, delivery.orderId, details);
-    return this.#filter.matches({ orderDetailsData });
   }
 
   #call(delivery: Delivery, target: CallTarget, allowPrivate: boolean): void {

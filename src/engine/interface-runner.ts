@@ -29,7 +29,7 @@ import type { Caller } from './caller.ts';
 import { type ExecutionEnd, type ExecutionPlan, ExecutionRun, type WorkSource } from './execution.ts';
 import type { ExecutionIds } from './execution-ids.ts';
 import { Ledger } from './ledger.ts';
-import type { ParsedOrders } from './parsed-orders.ts';
+import type { LogReader } from './log-reader.ts';
 import { QueueSource } from './queue-source.ts';
 import type { Recorder } from './recorder.ts';
 import { ResendSource } from './resend-source.ts';
@@ -37,14 +37,14 @@ import { BACK_OFF_MS_MAX, BACK_OFF_MS_MIN } from './retry.ts';
 import { isInSeason, nextRunAt } from './schedule-times.ts';
 
 export type RunnerParts = {
-  readonly store: Pick<QueueStore, 'owed' | 'waiting' | 'callTemplateId' | 'engineInterface'> &
+  readonly store: Pick<QueueStore, 'owed' | 'callTemplateId' | 'engineInterface'> &
     Pick<ResendStore, 'resendDeliveries'>;
   /** When the leases of this node end, if they are not renewed. */
   readonly leasedUntil: () => number;
   readonly caller: Pick<Caller, 'call'>;
   readonly recorder: Recorder;
   readonly ids: ExecutionIds;
-  readonly orders: Pick<ParsedOrders, 'parse'>;
+  readonly reader: LogReader;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
@@ -99,7 +99,7 @@ export class InterfaceRunner {
     this.#target = target;
     this.fence = fence;
     this.#ledger = new Ledger(institutionId, id, fence, config.owed);
-    this.#source = new QueueSource(parts.store, this.#ledger, config.cursor);
+    this.#source = new QueueSource(parts.store, parts.reader, this.#ledger, config.cursor);
     this.#owedDueAt = config.owedDueAt;
     this.#heldUntil = config.heldUntil;
   }
@@ -255,7 +255,7 @@ export class InterfaceRunner {
     if (requested) this.#begunRequests.add(requested.executionId);
     this.#source.begin({
       owed: takeOwed && (continuous ? { dueBy: now } : {}),
-      withDetails: run.isFiltered,
+      filter: run.filterText,
     });
     const refusal = this.#refusal(now);
     if (refusal) run.stop(refusal, true);
@@ -318,7 +318,7 @@ export class InterfaceRunner {
   }
 
   #createRun(plan: ExecutionPlan, source: WorkSource): ExecutionRun {
-    const { clock, random, caller, recorder, orders, leasedUntil } = this.#parts;
+    const { clock, random, caller, recorder, leasedUntil } = this.#parts;
     const ledger = this.#ledger;
     const target = () => this.#target;
     return new ExecutionRun(plan, {
@@ -328,7 +328,6 @@ export class InterfaceRunner {
       ledger,
       recorder,
       source,
-      orders,
       target,
       leasedUntil,
     });
@@ -346,8 +345,7 @@ export class InterfaceRunner {
 
   /** Whether the log has something to take; reads ahead. */
   async #hasLog(): Promise<boolean> {
-    const withDetails = this.#target.filter !== undefined;
-    this.#source.begin({ owed: false, withDetails });
+    this.#source.begin({ owed: false, filter: this.#target.filter?.text });
     return this.#source.hasReadAhead || (await this.#source.refill());
   }
 

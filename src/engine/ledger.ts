@@ -10,17 +10,13 @@
  *                        │      ^ cursor
  *                        └ parked            5, 6 … are read again from the cursor
  */
+import type { Filter } from '../filter/filter.ts';
 import type { Attempt, ClosingId } from '../model/delivery.ts';
 import type { Execution, ExecutionId, InstitutionId, InterfaceId, ScheduleId } from '../model/entities.ts';
+import { parseLossless } from '../model/lossless-json.ts';
 import type { OrderId } from '../model/order.ts';
-import type {
-  Fence,
-  OwedDelivery,
-  Position,
-  Progress,
-  ResendDelivery,
-  WaitingClosing,
-} from '../store/store.ts';
+import type { Fence, OwedDelivery, Position, Progress, ResendDelivery } from '../store/store.ts';
+import type { FilteredClosing } from './log-reader.ts';
 
 /** A delivery that is to be made, wherever it came from. */
 export class Delivery {
@@ -29,6 +25,7 @@ export class Delivery {
   /** Attempts made before. */
   readonly attempts: number;
   #details: string | undefined;
+  #passes: boolean | undefined;
   /** Where it was read: in the log, in a resend, or, undefined, from the owed list. */
   readonly place: Place | undefined;
   /** Whether the owed list of the store has it, or will have with the next commit. */
@@ -53,15 +50,20 @@ export class Delivery {
     this.isAbandoned = list === 'abandoned';
   }
 
-  /** Once, for the filter: what is read ahead is much, and what was looked at need not stay in memory. */
-  takeDetails(): string | undefined {
-    const details = this.#details;
-    this.#details = undefined;
-    return details;
+  /** Whether the filter says yes: known of what was read in the log, asked once of everything else. */
+  passes(filter: Pick<Filter, 'matches'>): boolean {
+    if (this.#passes === undefined) {
+      const orderDetailsData = this.#details === undefined ? null : parseLossless(this.#details);
+      this.#details = undefined; // much memory, for as long as the call takes
+      this.#passes = filter.matches({ orderDetailsData });
+    }
+    return this.#passes;
   }
 
-  static fromLog(closing: WaitingClosing): Delivery {
-    return new Delivery(closing, 0, { position: closing.position }, undefined);
+  static fromLog(closing: FilteredClosing): Delivery {
+    const delivery = new Delivery(closing, 0, { position: closing.position }, undefined);
+    delivery.#passes = closing.passes;
+    return delivery;
   }
 
   static fromOwed(owed: OwedDelivery): Delivery {

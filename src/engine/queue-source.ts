@@ -5,16 +5,16 @@
 import type { Position, QueueStore } from '../store/store.ts';
 import type { WorkSource } from './execution.ts';
 import { Delivery, type Ledger } from './ledger.ts';
+import type { LogReader } from './log-reader.ts';
 
 type OwedToRead = { dueBy?: number; after?: { dueAt: number; closingId: number } };
 
 /** Deliveries that one read brings into memory at most. */
 const READ_AHEAD = 250;
-/** With so many of them left, the next ones are read: a read takes its time, and calls shall not wait for it. */
-const READ_NEXT_AT = 125;
 
 export class QueueSource implements WorkSource {
-  readonly #store: Pick<QueueStore, 'owed' | 'waiting'>;
+  readonly #store: Pick<QueueStore, 'owed'>;
+  readonly #reader: LogReader;
   readonly #ledger: Pick<Ledger, 'institutionId' | 'interfaceId'>;
   /** Everything up to here was taken. */
   #taken: Position;
@@ -28,14 +28,16 @@ export class QueueSource implements WorkSource {
   #owedIndex = 0;
   /** Undefined: no owed deliveries are left to take in this execution. */
   #owedQuery: OwedToRead | undefined;
-  #withDetails = false;
+  #filter: string | undefined;
 
   constructor(
-    store: Pick<QueueStore, 'owed' | 'waiting'>,
+    store: Pick<QueueStore, 'owed'>,
+    reader: LogReader,
     ledger: Pick<Ledger, 'institutionId' | 'interfaceId'>,
     cursor: Position,
   ) {
     this.#store = store;
+    this.#reader = reader;
     this.#ledger = ledger;
     this.#taken = cursor;
   }
@@ -54,16 +56,16 @@ export class QueueSource implements WorkSource {
     this.#logHasMore = true;
   }
 
-  /** For one execution: which owed deliveries to take first (`false`: none), and whether a filter will read details. */
-  begin({ owed, withDetails }: { owed: false | { dueBy?: number }; withDetails: boolean }): void {
+  /** For one execution: which owed deliveries to take first (`false`: none), and the text of its filter. */
+  begin({ owed, filter }: { owed: false | { dueBy?: number }; filter: string | undefined }): void {
     this.#owed = [];
     this.#owedIndex = 0;
     this.#owedQuery = owed ? { ...owed } : undefined;
-    if (withDetails !== this.#withDetails) this.dropReadAhead();
-    this.#withDetails = withDetails;
+    if (filter !== this.#filter) this.dropReadAhead();
+    this.#filter = filter;
   }
 
-  /** Forgets what was read and not taken: details in memory must not get old. */
+  /** Forgets what was read and not taken: what a filter said of an order must not get old. */
   dropReadAhead(): void {
     if (this.hasReadAhead || this.#reading) this.#logHasMore = true;
     this.#reading = undefined;
@@ -80,7 +82,8 @@ export class QueueSource implements WorkSource {
     const delivery = this.#log[this.#logIndex] as Delivery;
     this.#logIndex += 1;
     this.#taken = positionOf(delivery);
-    if (this.#log.length - this.#logIndex === READ_NEXT_AT) this.#readNext();
+    // With half of them left: a read takes its time, and calls shall not wait for it.
+    if (this.#logIndex === this.#log.length >> 1) this.#readNext();
     return delivery;
   }
 
@@ -94,7 +97,7 @@ export class QueueSource implements WorkSource {
 
   async #readOwed(query: OwedToRead): Promise<boolean> {
     const { institutionId, interfaceId } = this.#ledger;
-    const page = { ...query, limit: READ_AHEAD, withDetails: this.#withDetails };
+    const page = { ...query, limit: READ_AHEAD, withDetails: this.#filter !== undefined };
     const owed = await this.#store.owed(institutionId, interfaceId, page);
     const last = owed[owed.length - 1];
     if (last === undefined) {
@@ -124,8 +127,9 @@ export class QueueSource implements WorkSource {
     this.#logHasMore = false;
     const last = this.#log[this.#log.length - 1];
     const from = last ? positionOf(last) : this.#taken;
-    const query = { limit: READ_AHEAD, withDetails: this.#withDetails };
-    const reading = this.#store.waiting(this.#ledger.institutionId, from, query).then((closings) => {
+    const { institutionId, interfaceId } = this.#ledger;
+    const question = { institutionId, interfaceId, after: from, limit: READ_AHEAD, filter: this.#filter };
+    const reading = this.#reader.read(question).then((closings) => {
       if (closings.length > 0) this.#logHasMore = true;
       return closings.map(Delivery.fromLog);
     });

@@ -22,15 +22,15 @@ const json = JSON as unknown as {
 };
 
 /**
- * Finds text that may hold a number which JavaScript prints differently: 16 digits and more, a fraction (its last
- * digit may be 0, or it may be long), an exponent, minus zero. It looks where a value begins, after a colon that ends a
- * name, a comma, or a bracket. False alarms, from such text inside strings, only cost time.
+ * A number that JavaScript may print differently: 16 digits and more, a fraction (its last digit may be 0, or it may be
+ * long), an exponent, minus zero. It stands where a value begins, after a colon that ends a name, a comma, or a bracket.
+ * False alarms, from such text inside strings, only cost time.
  */
-const SUSPICIOUS_NUMBER = /(?::(?<=["\s]:)|[[,])\s*(?:-0|-?(?:\d{16}|\d+[.eE]))/;
+const SUSPICIOUS_NUMBER = /(?::(?<=["\s]:)|[[,])\s*((?:-0|-?(?:\d{16}|\d+[.eE]))[\d.eE+-]*)/g;
 
 /** @throws SyntaxError as `JSON.parse` does. */
 export function parseLossless(text: string): JsonValue {
-  if (!SUSPICIOUS_NUMBER.test(text)) {
+  if (!mayLose(text)) {
     const value = JSON.parse(text);
     // A number that is the whole text has nothing before it.
     if (typeof value !== 'number') return value;
@@ -40,6 +40,15 @@ export function parseLossless(text: string): JsonValue {
       ? json.rawJSON(source)
       : value,
   ) as JsonValue;
+}
+
+function mayLose(text: string): boolean {
+  SUSPICIOUS_NUMBER.lastIndex = 0;
+  for (let found = SUSPICIOUS_NUMBER.exec(text); found; found = SUSPICIOUS_NUMBER.exec(text)) {
+    const [, number] = found;
+    if (String(Number(number)) !== number) return true;
+  }
+  return false;
 }
 
 export function isRawNumber(value: unknown): value is RawNumber {

@@ -21,7 +21,7 @@ const RETRY_AFTER_SECONDS = 2;
  */
 const PAGE_BYTES = 16_384;
 /** Of each connection; the operating system caches the file too. */
-const CACHE_KIBIBYTES = 4_096;
+const CACHE_KIBIBYTES = 2_048;
 /** Pages of the write-ahead log before it is copied into the database file. */
 const WAL_PAGES = 1_000;
 

@@ -16,11 +16,8 @@ import { attemptWriter } from './call-log.ts';
 import { type Database, orderIdValue, type Row } from './database.ts';
 import { toInterface } from './interfaces.ts';
 
-/**
- * A read ends with so many characters of details. It is one of many small ones, since it costs little here, and details
- * that wait in memory to be filtered cost the garbage collector more than reading them.
- */
-const READ_CHARACTERS_MAX = 128 * 1024;
+/** A read ends with so many characters of details: it is one of many small ones, since it costs little here. */
+const READ_CHARACTERS_MAX = 512 * 1024;
 
 // In SQLite a position in the log is the id of the closing there.
 const toPosition = (closingId: ClosingId) => closingId as unknown as Position;

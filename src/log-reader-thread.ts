@@ -1,0 +1,62 @@
+/**
+ * The reader of the log in a thread of its own, with its own connection to the SQLite file: it parses and filters orders
+ * while the engine makes calls. This is the side that starts it; `log-reader-thread-main.ts` is what runs there.
+ */
+import { Worker } from 'node:worker_threads';
+import type { FilteredClosing, LogQuestion, LogReader } from './engine/log-reader.ts';
+import { AppError, type ErrorCode } from './model/app-error.ts';
+import type { DatabaseChoice } from './open-store.ts';
+
+export type LogReaderRequest = { readonly id: number; readonly question: LogQuestion };
+/** The answer to request 0 is that it has started. An error is told by what of it crosses between threads. */
+export type LogReaderAnswer = {
+  readonly id: number;
+  readonly closings?: readonly FilteredClosing[];
+  readonly error?: { readonly code: ErrorCode | undefined; readonly message: string };
+};
+
+/** A death of the thread is an error that nobody catches: the engine cannot do without it. */
+export async function startLogReaderThread(
+  database: DatabaseChoice,
+): Promise<LogReader & { stop(): Promise<void> }> {
+  const worker = new Worker(new URL('./log-reader-thread-main.ts', import.meta.url), {
+    name: 'orderhook-reader',
+    workerData: database,
+  });
+  type Waiting = {
+    resolve: (closings: readonly FilteredClosing[]) => void;
+    reject: (error: unknown) => void;
+  };
+  const waiting = new Map<number, Waiting>();
+  let lastId = 0;
+  let isStopping = false;
+
+  worker.on('error', (error) => {
+    throw error;
+  });
+  worker.on('exit', (code) => {
+    if (!isStopping) throw new Error(`The thread that reads the log ended with code ${code}.`);
+  });
+  worker.on('message', ({ id, closings = [], error }: LogReaderAnswer) => {
+    const asked = waiting.get(id);
+    waiting.delete(id);
+    if (error) asked?.reject(error.code ? new AppError(error.code, error.message) : new Error(error.message));
+    else asked?.resolve(closings);
+  });
+  function answer(id: number): Promise<readonly FilteredClosing[]> {
+    return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
+  }
+
+  await answer(0);
+  return {
+    read(question) {
+      lastId += 1;
+      worker.postMessage({ id: lastId, question } satisfies LogReaderRequest);
+      return answer(lastId);
+    },
+    async stop() {
+      isStopping = true;
+      await worker.terminate();
+    },
+  };
+}
