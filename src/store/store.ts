@@ -415,7 +415,7 @@ export interface RetentionStore {
   queueTotals(): Promise<{ readonly waiting: number; readonly owed: number; readonly abandoned: number }>;
 }
 
-/** Details of one read of the log, in characters: a read of large orders ends early. */
+/** Details of one read of the log, in characters, or fewer: a read of large orders ends early. */
 export const READ_CHARACTERS_MAX = 4 * 1024 * 1024;
 
 export type CallQuery = PageRequest & { readonly outcome?: AttemptOutcome; readonly orderId?: OrderId };

@@ -17,7 +17,7 @@ import { type Database, orderIdValue, type Row } from './database.ts';
 import { toInterface } from './interfaces.ts';
 
 /** A read ends with so many characters of details: it is one of many small ones, since it costs little here. */
-const READ_CHARACTERS_MAX = 512 * 1024;
+const PIECE_CHARACTERS_MAX = 512 * 1024;
 
 // In SQLite a position in the log is the id of the closing there.
 const toPosition = (closingId: ClosingId) => closingId as unknown as Position;
@@ -264,7 +264,7 @@ function readWithDetails(rows: Iterable<unknown>): WaitingClosing[] {
     const [closingId, orderId, details] = row as [ClosingId, string, string | null];
     closings.push({ closingId, orderId, position: toPosition(closingId), ...optional('details', details) });
     characters += details?.length ?? 0;
-    if (characters >= READ_CHARACTERS_MAX) break;
+    if (characters >= PIECE_CHARACTERS_MAX) break;
   }
   return closings;
 }
