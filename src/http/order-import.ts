@@ -29,8 +29,8 @@ export type ImportResult = {
 };
 
 /** Of one commit. */
-const BATCH_ORDERS_MAX = 1_000;
-const BATCH_CHARACTERS_MAX = 2 * 1024 * 1024;
+const BATCH_ORDERS_MAX = 500;
+const BATCH_CHARACTERS_MAX = 1024 * 1024;
 export const REJECTED_LINES_TOLD_MAX = 1_000;
 
 type Batch = { readonly puts: OrderPut[]; characters: number; lastLine: number };
