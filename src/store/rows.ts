@@ -3,7 +3,7 @@
  */
 import { createHash } from 'node:crypto';
 import { AppError } from '../model/app-error.ts';
-import type { AttemptOutcome, AttemptTrigger, LoggedAttempt } from '../model/delivery.ts';
+import type { AttemptOutcome, AttemptTrigger, ClosingId, LoggedAttempt } from '../model/delivery.ts';
 import type {
   Execution,
   ExecutionStatus,
@@ -16,7 +16,7 @@ import type {
 } from '../model/entities.ts';
 import type { Answer, FailureReason } from '../model/outcome.ts';
 import { compileTemplate } from '../template/template.ts';
-import type { CallTemplate, Page } from './store.ts';
+import type { CallTemplate, OwedDelivery, Page } from './store.ts';
 
 export type Row = Record<string, unknown>;
 
@@ -93,6 +93,19 @@ export function toExecution(row: Row): Execution {
     abandoned: row.abandoned as number,
     ...optional('message', row.message as string | null),
   };
+}
+
+/** A delivery of the owed list as both stores read it, in arrays. */
+export type OwedColumns = [
+  closingId: ClosingId,
+  orderId: string,
+  attempts: number,
+  dueAt: number,
+  details: string | null,
+];
+
+export function toOwed([closingId, orderId, attempts, dueAt, details]: OwedColumns): OwedDelivery {
+  return { closingId, orderId, attempts, dueAt, ...optional('details', details) };
 }
 
 export function contentHash({ method, url, payload, userAgent }: CallTemplate): Buffer {

@@ -1,16 +1,8 @@
 /** The engine's side: the log read forward from a cursor, the owed list, and the one commit that moves them. */
 import type { ClosingId } from '../../model/delivery.ts';
 import type { Execution, InstitutionId } from '../../model/entities.ts';
-import { optional, type Row, toExecution, toSchedule } from '../rows.ts';
-import type {
-  Change,
-  EngineInterface,
-  OwedDelivery,
-  Position,
-  Progress,
-  QueueStore,
-  WaitingClosing,
-} from '../store.ts';
+import { type OwedColumns, optional, type Row, toExecution, toOwed, toSchedule } from '../rows.ts';
+import type { Change, EngineInterface, Position, Progress, QueueStore, WaitingClosing } from '../store.ts';
 import { READ_CHARACTERS_MAX } from '../store.ts';
 import { int8Array } from './arrays.ts';
 import { progressCommit } from './commit.ts';
@@ -242,16 +234,4 @@ function toWaiting(
 ): WaitingClosing {
   const position = toPosition({ xid, closingId, ...(birth ? { birth } : {}) });
   return { closingId, orderId, position, ...optional('details', details) };
-}
-
-type OwedColumns = [
-  closingId: ClosingId,
-  orderId: string,
-  attempts: number,
-  dueAt: number,
-  details: string | null,
-];
-
-function toOwed([closingId, orderId, attempts, dueAt, details]: OwedColumns): OwedDelivery {
-  return { closingId, orderId, attempts, dueAt, ...optional('details', details) };
 }

@@ -2,16 +2,8 @@
 
 import type { ClosingId } from '../../model/delivery.ts';
 import type { Execution, InstitutionId } from '../../model/entities.ts';
-import { optional, toExecution, toSchedule } from '../rows.ts';
-import type {
-  Change,
-  EngineInterface,
-  OwedDelivery,
-  Position,
-  Progress,
-  QueueStore,
-  WaitingClosing,
-} from '../store.ts';
+import { type OwedColumns, optional, toExecution, toOwed, toSchedule } from '../rows.ts';
+import type { Change, EngineInterface, Position, Progress, QueueStore, WaitingClosing } from '../store.ts';
 import { attemptWriter } from './call-log.ts';
 import { type Database, orderIdValue, type Row } from './database.ts';
 import { toInterface } from './interfaces.ts';
@@ -243,18 +235,6 @@ export function queueStore(
       db.write(() => interrupted.run(now, message, interfaceId));
     },
   };
-}
-
-type OwedColumns = [
-  closingId: ClosingId,
-  orderId: string,
-  attempts: number,
-  dueAt: number,
-  details: string | null,
-];
-
-function toOwed([closingId, orderId, attempts, dueAt, details]: OwedColumns): OwedDelivery {
-  return { closingId, orderId, attempts, dueAt, ...optional('details', details) };
 }
 
 function readWithDetails(rows: Iterable<unknown>): WaitingClosing[] {
