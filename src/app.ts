@@ -6,8 +6,8 @@
 import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
+import { createCaller } from './caller/caller.ts';
 import { holdDataFolder, keptEncryptionKey } from './data-folder.ts';
-import { createCaller } from './engine/caller.ts';
 import { type EngineThread, type EngineThreadOptions, startEngineThread } from './engine-thread.ts';
 import { createServer } from './http/server.ts';
 import { createSetupLink } from './http/setup.ts';

@@ -1,6 +1,6 @@
 /** What runs in the engine's thread: its own store, caller and engine, put together and taken apart again. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { createCaller } from './engine/caller.ts';
+import { createCaller } from './caller/caller.ts';
 import { createEngine } from './engine/engine.ts';
 import type { EngineThreadAnswer, EngineThreadOptions, EngineThreadRequest } from './engine-thread.ts';
 import { startLogReaderThread } from './log-reader-thread.ts';

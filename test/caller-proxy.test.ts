@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { after, before, describe, it } from 'node:test';
-import { type CallerSettings, createCaller } from '../src/engine/caller.ts';
+import { type CallerSettings, createCaller } from '../src/caller/caller.ts';
 import {
   assertDelivered,
   assertFailed,
@@ -76,7 +76,7 @@ describe('through an egress proxy', () => {
         assert.deepEqual(proxy.requests, [`CONNECT 127.0.0.1:${callee.port}`]);
         assert.equal(
           callee.requests[0]?.text,
-          `GET /0 HTTP/1.1\r\nhost: 127.0.0.1:${callee.port}\r\nUser-Agent: ${USER_AGENT}\r\nAccept: */*\r\n\r\n`,
+          `GET /0 HTTP/1.1\r\nHost: 127.0.0.1:${callee.port}\r\nUser-Agent: ${USER_AGENT}\r\nAccept: */*\r\n\r\n`,
         );
         assert.equal(caller.openConnections, 1);
       },

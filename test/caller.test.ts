@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { headersSent } from '../src/engine/caller.ts';
+import { headersSent } from '../src/caller/request-text.ts';
 import { ANSWER_BYTES_KEPT, ANSWER_BYTES_MAX } from '../src/model/limits.ts';
 import {
   assertDelivered,
@@ -21,7 +21,7 @@ describe('what is sent', () => {
       assertDelivered(await call('/orders/7?a=b'));
       assert.equal(
         callee.requests[0]?.text,
-        `GET /orders/7?a=b HTTP/1.1\r\nhost: 127.0.0.1:${callee.port}\r\nUser-Agent: ${USER_AGENT}\r\nAccept: */*\r\n\r\n`,
+        `GET /orders/7?a=b HTTP/1.1\r\nHost: 127.0.0.1:${callee.port}\r\nUser-Agent: ${USER_AGENT}\r\nAccept: */*\r\n\r\n`,
       );
     }));
 
@@ -31,8 +31,8 @@ describe('what is sent', () => {
       assertDelivered(await call('/', { method: 'POST', body }));
       assert.equal(
         Buffer.from(callee.requests[0]?.text ?? '', 'latin1').toString(),
-        `POST / HTTP/1.1\r\nhost: 127.0.0.1:${callee.port}\r\nUser-Agent: ${USER_AGENT}\r\nAccept: */*\r\n` +
-          `Content-Type: application/json\r\ncontent-length: 41\r\n\r\n${body}`,
+        `POST / HTTP/1.1\r\nHost: 127.0.0.1:${callee.port}\r\nUser-Agent: ${USER_AGENT}\r\nAccept: */*\r\n` +
+          `Content-Type: application/json\r\nContent-Length: 41\r\n\r\n${body}`,
       );
     }));
 
@@ -44,7 +44,7 @@ describe('what is sent', () => {
       for (const { text } of callee.requests) {
         assert.equal(
           text,
-          `POST /7 HTTP/1.1\r\nhost: 127.0.0.1:${callee.port}\r\nUser-Agent: ${USER_AGENT}\r\nAccept: */*\r\ncontent-length: 0\r\n\r\n`,
+          `POST /7 HTTP/1.1\r\nHost: 127.0.0.1:${callee.port}\r\nUser-Agent: ${USER_AGENT}\r\nAccept: */*\r\nContent-Length: 0\r\n\r\n`,
         );
       }
     }));
@@ -73,8 +73,8 @@ describe('what is sent', () => {
         const told = headersSent({ url: `${callee.origin}/7`, ...request }, USER_AGENT);
         const sent = (callee.requests.at(-1)?.text ?? '').split('\r\n\r\n')[0]?.split('\r\n').slice(1);
         assert.deepEqual(
-          sent?.map((line) => line.toLowerCase()),
-          Object.entries(told).map(([name, value]) => `${name}: ${value}`.toLowerCase()),
+          sent,
+          Object.entries(told).map(([name, value]) => `${name}: ${value}`),
         );
       }
     }));
@@ -395,10 +395,11 @@ describe('a callee that misbehaves', () => {
         socket.end(`HTTP/1.1 200 OK\r\n${close}Content-Length: 10\r\n\r\npart`);
       },
       async ({ call }) => {
-        const kept = await call('/keep-alive');
-        assertFailed(kept, 'reset', /before its answer was whole/);
-        assert.equal(kept.answer?.bodyStart, 'part');
-        assertFailed(await call('/close'), 'protocol', /length/i);
+        for (const path of ['/keep-alive', '/close']) {
+          const outcome = await call(path);
+          assertFailed(outcome, 'reset', /before its answer was whole/);
+          assert.equal(outcome.answer?.bodyStart, 'part');
+        }
       },
     ));
 

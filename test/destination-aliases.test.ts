@@ -1,7 +1,7 @@
 /** Names that are aliases of others (CNAME): what counts is the addresses at the end of the chain. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Resolve, resolveDestination } from '../src/engine/destination.ts';
+import { type Resolve, resolveDestination } from '../src/caller/destination.ts';
 
 const ZONE: Record<string, { alias: string } | { addresses: string[] }> = {
   'hook.partner.example': { alias: 'edge.cdn.example' },

@@ -7,7 +7,7 @@ import {
   destinationOf,
   type Resolve,
   resolveDestination,
-} from '../src/engine/destination.ts';
+} from '../src/caller/destination.ts';
 import { compileTemplate } from '../src/template/template.ts';
 
 /**

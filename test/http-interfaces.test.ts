@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { type CallLimits, createCaller } from '../src/engine/caller.ts';
+import type { CallLimits } from '../src/caller/call.ts';
+import { createCaller } from '../src/caller/caller.ts';
 import { answered, unanswered } from './support/fake-callee.ts';
 import { INTERFACE, startServer, type TestServer, VENUE, wrongFields } from './support/http-server.ts';
 import { startCallee } from './support/scripted-callee.ts';

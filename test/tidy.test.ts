@@ -31,10 +31,11 @@ const ALLOWED: Record<string, readonly string[]> = {
   filter: ['model'],
   observe: ['model'],
   store: ['model', 'template'],
-  engine: ['model', 'template', 'filter', 'observe', 'store'],
-  http: ['model', 'template', 'filter', 'observe', 'store', 'engine'],
-  commands: ['model', 'template', 'filter', 'observe', 'store', 'engine', 'http', ''],
-  '': ['model', 'template', 'filter', 'observe', 'store', 'engine', 'http', 'commands'],
+  caller: ['model'],
+  engine: ['model', 'template', 'filter', 'observe', 'store', 'caller'],
+  http: ['model', 'template', 'filter', 'observe', 'store', 'caller', 'engine'],
+  commands: ['model', 'template', 'filter', 'observe', 'store', 'caller', 'engine', 'http', ''],
+  '': ['model', 'template', 'filter', 'observe', 'store', 'caller', 'engine', 'http', 'commands'],
 };
 
 function folderOf(file: string): string {

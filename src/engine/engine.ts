@@ -13,6 +13,7 @@
  * comes through the store.
  */
 import { randomUUID } from 'node:crypto';
+import type { Caller } from '../caller/caller.ts';
 import type { Clock } from '../model/clock.ts';
 import type { InstitutionId, InterfaceId } from '../model/entities.ts';
 import type { Log } from '../observe/log.ts';
@@ -27,7 +28,6 @@ import type {
   RetentionStore,
   Store,
 } from '../store/store.ts';
-import type { Caller } from './caller.ts';
 import type { ExecutionEnd } from './execution.ts';
 import { ExecutionIds } from './execution-ids.ts';
 import { InterfaceRunner, type RunnerParts } from './interface-runner.ts';

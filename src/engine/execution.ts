@@ -9,6 +9,8 @@
  *
  * It never throws for what a callee does, never has two calls of one delivery running, and starts calls in order.
  */
+
+import type { Caller } from '../caller/caller.ts';
 import type { Clock } from '../model/clock.ts';
 import type { Attempt, AttemptOutcome } from '../model/delivery.ts';
 import type {
@@ -21,7 +23,6 @@ import type {
 import { ATTEMPTS_MAX, CLOSINGS_LOOKED_AT_MAX, UNANSWERED_CALLS_MAX } from '../model/limits.ts';
 import type { Outcome } from '../model/outcome.ts';
 import type { CallTarget } from './call-target.ts';
-import type { Caller } from './caller.ts';
 import type { Consequence, Delivery, Ledger } from './ledger.ts';
 import type { Recorder } from './recorder.ts';
 import { heldUntil, retryWaitMs } from './retry.ts';

@@ -13,6 +13,8 @@
  *
  * Nothing here is delayed by another interface: each has its own runner, and they share only the commit.
  */
+
+import type { Caller } from '../caller/caller.ts';
 import type { Clock } from '../model/clock.ts';
 import { type ExecutionId, isContinuous, type Schedule } from '../model/entities.ts';
 import type { Log } from '../observe/log.ts';
@@ -25,7 +27,6 @@ import type {
   ResendStore,
 } from '../store/store.ts';
 import { type CallTarget, prepareTarget } from './call-target.ts';
-import type { Caller } from './caller.ts';
 import { type ExecutionEnd, type ExecutionPlan, ExecutionRun, type WorkSource } from './execution.ts';
 import type { ExecutionIds } from './execution-ids.ts';
 import { Ledger } from './ledger.ts';

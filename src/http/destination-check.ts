@@ -1,5 +1,5 @@
 /** Whether an institution may call a destination right now: its proxy opening, then the addresses. One answer for saving, previewing and test calls. */
-import { type Resolve, resolveDestination } from '../engine/destination.ts';
+import { type Resolve, resolveDestination } from '../caller/destination.ts';
 import type { InstitutionId } from '../model/entities.ts';
 import type { FailureReason } from '../model/outcome.ts';
 import type { Store } from '../store/store.ts';

@@ -1,8 +1,8 @@
 /** Interfaces: where and how to call; what would be called; and one call by hand. */
 import { Type } from 'typebox';
-import type { Caller } from '../engine/caller.ts';
-import { headersSent } from '../engine/caller.ts';
-import { destinationOf, type Resolve } from '../engine/destination.ts';
+import type { Caller } from '../caller/caller.ts';
+import { destinationOf, type Resolve } from '../caller/destination.ts';
+import { headersSent } from '../caller/request-text.ts';
 import { checkFilter, compileFilter, type FilterExplanation } from '../filter/filter.ts';
 import {
   ATTEMPT_OUTCOMES,

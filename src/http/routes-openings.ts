@@ -1,6 +1,6 @@
 /** Proxy openings: operators request them, administrators decide. */
 import { Type } from 'typebox';
-import { checkDestinationText } from '../engine/destination.ts';
+import { checkDestinationText } from '../caller/destination.ts';
 import { OPENING_STATES, type OpeningDecision, type ProxyOpening } from '../model/entities.ts';
 import type { Store } from '../store/store.ts';
 import {

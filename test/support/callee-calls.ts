@@ -1,6 +1,6 @@
 /** What every test of the caller needs: short limits, one call as a promise, and proof that nothing was left behind. */
 import assert from 'node:assert/strict';
-import { type CallerSettings, type CallPermission, createCaller } from '../../src/engine/caller.ts';
+import { type CallerSettings, type CallPermission, createCaller } from '../../src/caller/caller.ts';
 import type { CallRequest, FailureReason, Outcome } from '../../src/model/outcome.ts';
 import { type CalleeOptions, type Script, type ScriptedCallee, startCallee } from './scripted-callee.ts';
 

@@ -1,4 +1,4 @@
-import type { CallPermission } from '../../src/engine/caller.ts';
+import type { CallPermission } from '../../src/caller/caller.ts';
 import type { Answer, CallRequest, FailureReason, Outcome } from '../../src/model/outcome.ts';
 
 export function answered(status = 200, headers: Answer['headers'] = {}): Outcome {

@@ -1,9 +1,10 @@
 /** Why a call failed: errors of sockets, TLS and HTTP, said in the words of the contract (section 2.3). Pure. */
 import type { FailureReason } from '../model/outcome.ts';
+import { ProtocolError } from './answer-head.ts';
 
 export type Failure = { readonly reason: FailureReason; readonly detail: string };
 
-/** Carries a failure that is already understood through undici, which passes on errors only. */
+/** Carries a failure that is already understood through what passes on errors only. */
 export class CallFailure extends Error {
   readonly reason: FailureReason;
 
@@ -49,28 +50,18 @@ export function describeTlsError(error: Error): Failure {
   };
 }
 
-/** An error after the request was handed to the connection. */
-export function describeExchangeError(error: Error, answerStarted: boolean): Failure {
-  if (error instanceof CallFailure) return { reason: error.reason, detail: error.message };
-  const { code = '', message, name } = error as CodedError;
+/** The end of a connection that carried a request; without an error the callee closed it. */
+export function describeExchangeError(error: Error | undefined, isAnswerBegun: boolean): Failure {
+  const { code = '', message = '' } = (error ?? {}) as Partial<CodedError>;
+  if (error instanceof ProtocolError)
+    return { reason: 'protocol', detail: `The answer is not HTTP/1.1: ${message}` };
   if (code.startsWith('ERR_SSL_')) return { reason: 'tls', detail: message };
   if (code === 'ETIMEDOUT') return { reason: 'timeout_response', detail: message };
-  const isProtocolError =
-    name === 'HTTPParserError' ||
-    PROTOCOL_ERRORS.has(code) ||
-    (code === 'UND_ERR_SOCKET' && /^bad /.test(message));
-  if (isProtocolError) return { reason: 'protocol', detail: `The answer is not HTTP/1.1: ${message}` };
-  const closed = answerStarted
+  const closed = isAnswerBegun
     ? 'The callee closed the connection before its answer was whole'
     : 'The callee closed the connection without an answer';
-  return { reason: 'reset', detail: code.startsWith('UND_ERR_') ? closed : `${closed} (${message})` };
+  return { reason: 'reset', detail: error === undefined ? closed : `${closed} (${message})` };
 }
-
-const PROTOCOL_ERRORS = new Set([
-  'UND_ERR_HEADERS_OVERFLOW',
-  'UND_ERR_RES_CONTENT_LENGTH_MISMATCH',
-  'UND_ERR_INVALID_ARG',
-]);
 
 /**
  * An answer that the egress proxy gave instead of the callee. Squid marks the ones it made with `X-Squid-Error`, and tells

@@ -13,16 +13,15 @@
  * operator's choice and is not checked. Every failure is a `CallFailure`.
  */
 import { connect as connectTcp, isIP, type Socket, type TcpNetConnectOpts } from 'node:net';
-import { connect as connectTls, type SecureContext, type TLSSocket } from 'node:tls';
-import type { buildConnector } from 'undici';
+import { connect as connectTls, type SecureContext } from 'node:tls';
+import { describeAddress, type Resolve, type ResolvedAddress, resolveDestination } from './destination.ts';
 import {
   CallFailure,
   describeConnectError,
   describeProxyAnswer,
   describeTlsError,
   type Failure,
-} from './caller-failure.ts';
-import { describeAddress, type Resolve, type ResolvedAddress, resolveDestination } from './destination.ts';
+} from './failure.ts';
 
 export type ConnectionSettings = {
   readonly allowPrivate: boolean;
@@ -36,37 +35,28 @@ export type ConnectionSettings = {
   readonly signal: AbortSignal;
   /** Told of each TCP connection as it is begun, before it stands. */
   readonly onSocket: (socket: Socket) => void;
-  /** Told of each connection that stands, before anything is written to it. */
-  readonly onConnection: (socket: Socket) => void;
   /** For tests, which cannot make the system connect to another address than it was told. */
   readonly connect?: ((options: TcpNetConnectOpts) => Socket) | undefined;
 };
 
-type Target = { readonly host: string; readonly port: number; readonly isTls: boolean };
+/** `host`: a name, or an address without brackets. */
+export type Target = { readonly host: string; readonly port: number; readonly isTls: boolean };
 
+/** A connection that stands, and who gets its bytes: the first `length` of a buffer that is overwritten after that. */
+export type Wire = { readonly socket: Socket; onBytes(bytes: Buffer, length: number): void };
+
+/** Of all connections without TLS: each looks at what it read before the next one reads. */
+const READ_BUFFER = Buffer.allocUnsafeSlow(64 * 1024);
 /** How long the system waits before it asks an idle peer whether it is still there. */
 const TCP_KEEP_ALIVE_MS = 60_000;
 const PROXY_HEAD_BYTES_MAX = 16 * 1024;
 
-/** A connector as undici takes it. */
-export function createConnector(settings: ConnectionSettings): buildConnector.connector {
-  return ({ hostname, protocol, port }, callback) => {
-    const isTls = protocol === 'https:';
-    const target = { host: hostname, port: Number(port) || (isTls ? 443 : 80), isTls };
-    new Opening(target, settings, (failure, socket) => {
-      if (socket === undefined) {
-        callback(new CallFailure(failure), null);
-      } else {
-        settings.onConnection(socket);
-        callback(null, socket);
-      }
-    }).start();
-  };
-}
+type OnOpened = (...result: [failure: Failure, wire: undefined] | [failure: undefined, wire: Wire]) => void;
 
-type OnOpened = (
-  ...result: [failure: Failure, socket: undefined] | [failure: undefined, socket: Socket]
-) => void;
+/** `onOpened` is told once, never before this returns. */
+export function openConnection(target: Target, settings: ConnectionSettings, onOpened: OnOpened): void {
+  new Opening(target, settings, onOpened).start();
+}
 
 /** One connection on its way. */
 class Opening {
@@ -92,7 +82,7 @@ class Opening {
 
   start(): void {
     this.#open().then(
-      (socket) => this.#settle(undefined, socket),
+      (wire) => this.#settle(undefined, wire),
       (error) => this.#settle(describeConnectError(error), undefined),
     );
   }
@@ -105,7 +95,7 @@ class Opening {
     this.#onOpened(...result);
   }
 
-  async #open(): Promise<Socket> {
+  async #open(): Promise<Wire> {
     const { egressProxy, signal } = this.#settings;
     const addresses = await this.#resolve();
     if (this.#isSettled || signal.aborted) throw new CallFailure(this.#onTimeout);
@@ -121,10 +111,10 @@ class Opening {
     throw new CallFailure(verdict);
   }
 
-  async #openDirectly(addresses: readonly ResolvedAddress[]): Promise<Socket> {
+  async #openDirectly(addresses: readonly ResolvedAddress[]): Promise<Wire> {
     const { host, port, isTls } = this.#target;
     this.#limitIs('timeout_connect', `No connection to ${host}:${port} within`);
-    const socket = await this.#connectTcp(
+    const wire = await this.#connectTcp(
       addresses.length === 1
         ? { host: (addresses[0] as ResolvedAddress).address, port }
         : {
@@ -134,8 +124,8 @@ class Opening {
             lookup: (_host, _options, callback) => callback(null, [...addresses]),
           },
     );
-    this.#checkConnected(socket);
-    return isTls ? this.#startTls(socket) : socket;
+    this.#checkConnected(wire.socket);
+    return isTls ? this.#startTls(wire.socket) : wire;
   }
 
   /** The last look before the first byte: an address that nobody checked cannot have been connected to, and if it was … */
@@ -150,10 +140,10 @@ class Opening {
     });
   }
 
-  async #openThroughProxy(proxy: { host: string; port: number }): Promise<Socket> {
+  async #openThroughProxy(proxy: { host: string; port: number }): Promise<Wire> {
     const told = `${proxy.host}:${proxy.port}`;
     this.#limitIs('proxy', `No connection to the egress proxy ${told} within`);
-    const socket = await this.#connectTcp({
+    const wire = await this.#connectTcp({
       host: proxy.host,
       port: proxy.port,
       autoSelectFamily: true,
@@ -161,28 +151,38 @@ class Opening {
       const { detail } = describeConnectError(error);
       throw new CallFailure({ reason: 'proxy', detail: `The egress proxy ${told} is not there: ${detail}` });
     });
-    if (!this.#target.isTls) return socket;
+    if (!this.#target.isTls) return wire;
     const { host, port } = this.#target;
     // The proxy is there; what it waits for is the callee.
     this.#limitIs('timeout_connect', `The egress proxy had no connection to ${host}:${port} within`);
-    await openTunnel(socket, `${isIP(host) === 6 ? `[${host}]` : host}:${port}`);
-    return this.#startTls(socket);
+    await openTunnel(wire.socket, `${isIP(host) === 6 ? `[${host}]` : host}:${port}`);
+    return this.#startTls(wire.socket);
   }
 
-  #connectTcp(options: TcpNetConnectOpts): Promise<Socket> {
+  async #connectTcp(options: TcpNetConnectOpts): Promise<Wire> {
     const { connect = connectTcp, onSocket } = this.#settings;
-    const socket = connect({
+    const socket: Socket = connect({
       ...options,
+      // TLS, and the tunnel to it, read for themselves.
+      ...(this.#target.isTls
+        ? {}
+        : { onread: { buffer: READ_BUFFER, callback: (length) => onRead(length) } }),
       noDelay: true,
       keepAlive: true,
       keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
     });
     this.#socket = socket;
     onSocket(socket);
-    return standing(socket, 'connect');
+    const wire: Wire = { socket, onBytes: () => {} };
+    function onRead(length: number): boolean {
+      wire.onBytes(READ_BUFFER, length);
+      return true;
+    }
+    await standing(socket, 'connect');
+    return wire;
   }
 
-  async #startTls(socket: Socket): Promise<TLSSocket> {
+  async #startTls(socket: Socket): Promise<Wire> {
     const { host, port } = this.#target;
     const { secureContext } = this.#settings;
     this.#limitIs('timeout_connect', `No TLS with ${host}:${port} within`);
@@ -201,7 +201,9 @@ class Opening {
     await standing(secured, 'secureConnect').catch((error) => {
       throw new CallFailure(describeTlsError(error));
     });
-    return secured;
+    const wire: Wire = { socket: secured, onBytes: () => {} };
+    secured.on('data', (bytes: Buffer) => wire.onBytes(bytes, bytes.length));
+    return wire;
   }
 
   #limitIs(reason: Failure['reason'], detail: string): void {
@@ -210,10 +212,10 @@ class Opening {
 }
 
 /** Waits until a socket is ready. It keeps an error listener for good: an error after that must not end the process. */
-function standing<S extends Socket>(socket: S, event: 'connect' | 'secureConnect'): Promise<S> {
+function standing(socket: Socket, event: 'connect' | 'secureConnect'): Promise<void> {
   return new Promise((resolve, reject) => {
     socket
-      .once(event, () => resolve(socket))
+      .once(event, () => resolve())
       .on('error', reject)
       .once('close', () =>
         reject(Object.assign(new Error('The connection was closed'), { code: 'ECONNRESET' })),

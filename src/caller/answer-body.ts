@@ -31,12 +31,12 @@ export class BodyStart {
     this.bytesMax = bytesMax;
   }
 
-  /** False as soon as there are more bytes than anybody reads. */
+  /** False as soon as there are more bytes than anybody reads. It keeps a copy. */
   add(chunk: Buffer): boolean {
     const keep = ANSWER_BYTES_KEPT - this.#bytes;
     if (keep > 0) {
       const start = chunk.subarray(0, keep);
-      this.#kept = this.#kept === undefined ? start : Buffer.concat([this.#kept, start]);
+      this.#kept = this.#kept === undefined ? Buffer.from(start) : Buffer.concat([this.#kept, start]);
     }
     this.#bytes += chunk.length;
     return this.#bytes <= this.bytesMax;
@@ -101,7 +101,7 @@ export class BodyDecoder {
     }
     if (this.#isFinished || chunk.length === 0) return;
     this.#decompress ??= this.#open(chunk);
-    this.#decompress.write(chunk);
+    this.#decompress.write(Buffer.from(chunk)); // it is read later
   }
 
   /** Calls back when all that was added is decoded, or cannot be. */

@@ -1,0 +1,240 @@
+/**
+ * Makes one HTTP request and says what it came to (contract, sections 2.2, 2.3 and 6).
+ *
+ * Hides connections, limits of time and size, redirects that are not followed, and the egress proxy. Promises exactly one
+ * outcome per call, whatever the callee does; that each connection goes to an address that was checked; and that a request
+ * is sent a second time only when nothing of the first left this machine. Never throws for what a callee does, never reads
+ * more of an answer than it must, never retries anything else.
+ *
+ * ```
+ *   call ──> waiting for a connection ──> sent ──> answered ──> outcome
+ *                    connectMs             firstByteMs
+ *            └──────────────────── exchangeMs ────────────────┘
+ * ```
+ */
+import type { Socket } from 'node:net';
+import { createSecureContext, getCACertificates } from 'node:tls';
+import { ANSWER_BYTES_MAX } from '../model/limits.ts';
+import type { CallRequest, Outcome } from '../model/outcome.ts';
+import { Call, type CallLimits, type CallSettings } from './call.ts';
+import { type Resolve, resolveBySystem } from './destination.ts';
+import { Line } from './line.ts';
+import type { ConnectionSettings } from './opening.ts';
+import { describeInvalid, originOf, RequestWriter } from './request-text.ts';
+
+/** [ours] Section 2.3. */
+export const CALL_LIMITS: CallLimits = {
+  connectMs: 5_000,
+  firstByteMs: 15_000,
+  exchangeMs: 30_000,
+  answerBytesMax: ANSWER_BYTES_MAX,
+};
+
+export type CallerSettings = {
+  /** `Orderhook/<version>`. */
+  readonly userAgent: string;
+  /** Those that are left out are as in CALL_LIMITS. */
+  readonly limits?: Partial<CallLimits> | undefined;
+  readonly resolve?: Resolve | undefined;
+  /** `http://host:port`. */
+  readonly egressProxy?: string | undefined;
+  /** PEM: certificates of authorities to trust beside the usual ones. */
+  readonly extraCa?: string | undefined;
+  /** Milliseconds that only ever grow. */
+  readonly now?: (() => number) | undefined;
+  /** For tests: see `ConnectionSettings.connect`. */
+  readonly connect?: ConnectionSettings['connect'];
+};
+
+export type CallPermission = {
+  /** The proxy opening's. */
+  readonly allowPrivate: boolean;
+};
+
+/** How often limits of time are looked at: a call may last this much longer than it is allowed to. */
+const SWEEP_MS = 100;
+/** Destinations whose connections are kept although idle. Calls in flight are bounded by whoever makes them. */
+const LINES_MAX = 1_000;
+
+export type Caller = {
+  /**
+   * Sends `request` and calls `onOutcome` once; before `call` returns only when `request` is no request at all. How many
+   * run at once is for the asker to bound. `request.url` is serialised, as `compileTemplate` fills it.
+   */
+  call(request: CallRequest, permission: CallPermission, onOutcome: (outcome: Outcome) => void): void;
+  /** Connections that are open or on their way. */
+  readonly openConnections: number;
+  /** Calls without an outcome yet. */
+  readonly callsInFlight: number;
+  /** Waits for the calls in flight, then closes every connection. */
+  close(): Promise<void>;
+  /**
+   * Closes every connection at once. Calls in flight get no outcome any more: like after a crash, nobody knows whether
+   * their callees had them.
+   */
+  destroy(): Promise<void>;
+};
+
+export function createCaller(settings: CallerSettings): Caller {
+  return new HttpCaller(settings);
+}
+
+class HttpCaller implements Caller {
+  readonly #settings: CallSettings;
+  readonly #userAgent: string;
+  readonly #connection: Omit<ConnectionSettings, 'allowPrivate'>;
+  readonly #sockets = new Set<Socket>();
+  readonly #publicLines = new Map<string, Line>();
+  readonly #privateLines = new Map<string, Line>();
+  readonly #calls = new Set<Call>();
+  #sweeping: NodeJS.Timeout | undefined;
+  #onEmpty: (() => void) | undefined;
+  readonly #closing = new AbortController();
+  #isClosed = false;
+
+  constructor(settings: CallerSettings) {
+    const { userAgent, resolve = resolveBySystem, egressProxy, extraCa, connect } = settings;
+    const limits = { ...CALL_LIMITS, ...settings.limits };
+    const now = settings.now ?? (() => performance.now());
+    this.#settings = { limits, now, hasEgressProxy: egressProxy !== undefined };
+    this.#userAgent = userAgent;
+    this.#connection = {
+      connectMs: limits.connectMs,
+      resolve: shareLookups(resolve),
+      egressProxy: egressProxy === undefined ? undefined : parseProxy(egressProxy),
+      secureContext:
+        extraCa === undefined
+          ? undefined
+          : createSecureContext({ ca: [...getCACertificates('default'), extraCa] }),
+      signal: this.#closing.signal,
+      onSocket: (socket) => {
+        this.#sockets.add(socket);
+        socket.once('close', () => this.#sockets.delete(socket));
+      },
+      connect,
+    };
+  }
+
+  get openConnections(): number {
+    return this.#sockets.size;
+  }
+
+  get callsInFlight(): number {
+    return this.#calls.size;
+  }
+
+  call(request: CallRequest, { allowPrivate }: CallPermission, onOutcome: (outcome: Outcome) => void): void {
+    if (this.#isClosed) throw new Error('A call was asked for after the caller was closed');
+    const invalid = describeInvalid(request);
+    if (invalid !== undefined) {
+      onOutcome({ delivered: false, reason: 'protocol', detail: invalid, durationMs: 0 });
+      return;
+    }
+    const origin = originOf(request.url);
+    const lines = allowPrivate ? this.#privateLines : this.#publicLines;
+    const line = lines.get(origin) ?? this.#openLine(origin, lines);
+    line.running += 1;
+    const call = new Call(request, this.#settings, (outcome) => {
+      if (this.#end(call, line)) onOutcome(outcome);
+    });
+    this.#calls.add(call);
+    this.#sweeping ??= setInterval(() => this.#sweep(), SWEEP_MS).unref();
+    line.send(call);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    if (this.#calls.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onEmpty = resolve;
+      });
+    }
+    await this.destroy();
+  }
+
+  async destroy(): Promise<void> {
+    this.#isClosed = true;
+    this.#closing.abort();
+    clearInterval(this.#sweeping);
+    for (const call of this.#calls) call.forget();
+    this.#calls.clear();
+    this.#publicLines.clear();
+    this.#privateLines.clear();
+    const closed = [...this.#sockets].map(
+      (socket) => new Promise((resolve) => socket.once('close', resolve).destroy()),
+    );
+    await Promise.all(closed);
+    this.#onEmpty?.();
+  }
+
+  /** False for a call that nobody waits for any more. */
+  #end(call: Call, line: Line): boolean {
+    if (!this.#calls.delete(call)) return false;
+    line.running -= 1;
+    if (line.running === 0) line.idleSince = this.#settings.now();
+    if (this.#calls.size === 0) this.#onEmpty?.();
+    return true;
+  }
+
+  #openLine(origin: string, lines: Map<string, Line>): Line {
+    if (this.#publicLines.size + this.#privateLines.size >= LINES_MAX) this.#closeLongestIdle();
+    const { hostname, port, protocol } = new URL(origin);
+    const isTls = protocol === 'https:';
+    const line = new Line({
+      target: { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(port) || (isTls ? 443 : 80), isTls },
+      connection: { ...this.#connection, allowPrivate: lines === this.#privateLines },
+      writer: new RequestWriter(origin, this.#userAgent, this.#settings.hasEgressProxy && !isTls),
+      now: this.#settings.now,
+    });
+    lines.set(origin, line);
+    return line;
+  }
+
+  #closeLongestIdle(): void {
+    let longest: { origin: string; line: Line; lines: Map<string, Line> } | undefined;
+    for (const lines of [this.#publicLines, this.#privateLines]) {
+      for (const [origin, line] of lines) {
+        if (line.running > 0 || (longest && longest.line.idleSince <= line.idleSince)) continue;
+        longest = { origin, line, lines };
+      }
+    }
+    longest?.line.closeIdle(Number.POSITIVE_INFINITY);
+    longest?.lines.delete(longest.origin);
+  }
+
+  /** One timer for all calls and all idle connections, and none when there are neither. */
+  #sweep(): void {
+    const now = this.#settings.now();
+    for (const call of this.#calls) call.checkLimits(now);
+    for (const lines of [this.#publicLines, this.#privateLines]) {
+      for (const [origin, line] of lines) {
+        line.closeIdle(now);
+        if (line.running === 0 && !line.hasConnections) lines.delete(origin);
+      }
+    }
+    if (this.#publicLines.size + this.#privateLines.size > 0) return;
+    clearInterval(this.#sweeping);
+    this.#sweeping = undefined;
+  }
+}
+
+/** Many connections to one name that are begun together need one answer; none is kept after it came. */
+function shareLookups(resolve: Resolve): Resolve {
+  const asked = new Map<string, ReturnType<Resolve>>();
+  return (host) => {
+    const running = asked.get(host);
+    if (running !== undefined) return running;
+    const answer = resolve(host).finally(() => asked.delete(host));
+    asked.set(host, answer);
+    return answer;
+  };
+}
+
+/** @throws Error for a setting that is no `http://host:port`. */
+function parseProxy(text: string): { host: string; port: number } {
+  const url = URL.parse(text);
+  if (url === null || url.protocol !== 'http:' || `http://${url.host}/` !== url.href) {
+    throw new Error(`The egress proxy is not http://host:port: ${JSON.stringify(text)}`);
+  }
+  return { host: url.hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(url.port || 80) };
+}
