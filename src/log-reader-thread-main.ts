@@ -16,7 +16,7 @@ function answer(given: LogReaderAnswer): void {
 
 port.on('message', async ({ id, question }: LogReaderRequest) => {
   try {
-    answer({ id, closings: await reader.read(question) });
+    answer({ id, page: await reader.read(question) });
   } catch (error) {
     const { code, message } = error instanceof AppError ? error : { code: undefined, message: String(error) };
     answer({ id, error: { code, message } });

@@ -3,7 +3,7 @@
  * while the engine makes calls. This is the side that starts it; `log-reader-thread-main.ts` is what runs there.
  */
 import { Worker } from 'node:worker_threads';
-import type { FilteredClosing, LogQuestion, LogReader } from './engine/log-reader.ts';
+import type { LogPage, LogQuestion, LogReader } from './engine/log-reader.ts';
 import { AppError, type ErrorCode } from './model/app-error.ts';
 import type { DatabaseChoice } from './open-store.ts';
 
@@ -11,7 +11,7 @@ export type LogReaderRequest = { readonly id: number; readonly question: LogQues
 /** The answer to request 0 is that it has started. An error is told by what of it crosses between threads. */
 export type LogReaderAnswer = {
   readonly id: number;
-  readonly closings?: readonly FilteredClosing[];
+  readonly page?: LogPage;
   readonly error?: { readonly code: ErrorCode | undefined; readonly message: string };
 };
 
@@ -24,7 +24,7 @@ export async function startLogReaderThread(
     workerData: database,
   });
   type Waiting = {
-    resolve: (closings: readonly FilteredClosing[]) => void;
+    resolve: (page: LogPage | undefined) => void;
     reject: (error: unknown) => void;
   };
   const waiting = new Map<number, Waiting>();
@@ -37,22 +37,22 @@ export async function startLogReaderThread(
   worker.on('exit', (code) => {
     if (!isStopping) throw new Error(`The thread that reads the log ended with code ${code}.`);
   });
-  worker.on('message', ({ id, closings = [], error }: LogReaderAnswer) => {
+  worker.on('message', ({ id, page, error }: LogReaderAnswer) => {
     const asked = waiting.get(id);
     waiting.delete(id);
     if (error) asked?.reject(error.code ? new AppError(error.code, error.message) : new Error(error.message));
-    else asked?.resolve(closings);
+    else asked?.resolve(page);
   });
-  function answer(id: number): Promise<readonly FilteredClosing[]> {
+  function answer(id: number): Promise<LogPage | undefined> {
     return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
   }
 
   await answer(0);
   return {
-    read(question) {
+    async read(question) {
       lastId += 1;
       worker.postMessage({ id: lastId, question } satisfies LogReaderRequest);
-      return answer(lastId);
+      return (await answer(lastId)) as LogPage;
     },
     async stop() {
       isStopping = true;

@@ -11,7 +11,7 @@ import {
   printFilter,
   type Segment,
 } from '../src/filter/parse.ts';
-import type { JsonValue } from '../src/model/lossless-json.ts';
+import { JsonText, type JsonValue } from '../src/model/lossless-json.ts';
 import { anyConditions, likelyConditions, order } from './support/filter-arbitraries.ts';
 import { matchesNaively } from './support/filter-naive.ts';
 
@@ -148,6 +148,24 @@ test('the evaluator agrees with a naive one, and the explanation with both', () 
     { numRuns: 10_000 },
   );
   assert.ok(matched > 500, `only ${matched} matched: the orders and filters hardly meet`);
+});
+
+test('of the text of an order it says what it says of the order, whatever its numbers look like', () => {
+  let matched = 0;
+  fc.assert(
+    fc.property(likelyConditions, order, (someConditions, value) => {
+      const conditions = someConditions.map(({ path, ...others }) => ({
+        path: [{ name: 'OrderDetailsData' }, ...path],
+        ...others,
+      }));
+      const filter = compileFilter(printFilter(conditions));
+      const expected = matchesNaively(conditions, { orderDetailsData: value });
+      assert.equal(filter.matchesDetails(new JsonText(JSON.stringify(value))), expected);
+      if (expected) matched++;
+    }),
+    { numRuns: 5_000 },
+  );
+  assert.ok(matched > 250, `only ${matched} matched`);
 });
 
 test('each single condition on one field agrees with the naive evaluator', () => {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { test } from 'node:test';
+import { describe, it, test } from 'node:test';
 import { checkFilter, compileFilter, FilterError } from '../src/filter/filter.ts';
 import { cutToGranularity, type Granularity } from '../src/model/granularity.ts';
-import { type JsonObject, type JsonValue, parseLossless } from '../src/model/lossless-json.ts';
+import { type JsonObject, JsonText, type JsonValue, parseLossless } from '../src/model/lossless-json.ts';
 
 type Cases = {
   groups: {
@@ -440,4 +440,34 @@ test('filters work where the engine may not make code from text', () => {
   const flags = ['--disallow-code-generation-from-strings', '--input-type=module', '--eval', script];
   const { stdout, stderr } = spawnSync(process.execPath, flags, { encoding: 'utf8' });
   assert.deepEqual([stdout, stderr], ['[true,false]\n', '']);
+});
+
+describe('a number in the text of an order counts as it is written', () => {
+  const DETAILS = new JsonText(
+    '{"a": 1.50, "b": [9007199254740993, 3], "c": [{"n": 1e3, "m": "x"}], "d": -0, "e": 9007199254740993}',
+  );
+  for (const [filter, expected] of [
+    ['OrderDetailsData.A=1.50', true],
+    ['OrderDetailsData.A=1.5', false],
+    ['OrderDetailsData.A!=1.5', true],
+    ['OrderDetailsData.A=1[.]50', true],
+    ['OrderDetailsData.B=9007199254740993', true],
+    ['OrderDetailsData.B=9007199254740992', false],
+    ['OrderDetailsData.C(n=1e3).m=x', true],
+    ['OrderDetailsData.C(n=1000).m=x', false],
+    ['OrderDetailsData.C(*).n=1e3', true],
+    ['OrderDetailsData.D=-0', true],
+    ['OrderDetailsData.D=0', false],
+    ['OrderDetailsData.E>9007199254740992', true],
+    ['OrderDetailsData.C(m=x).n=1e3', true],
+  ] as const) {
+    it(`${filter}: ${expected}`, () => {
+      assert.equal(compileFilter(filter).matchesDetails(DETAILS), expected);
+    });
+  }
+
+  it('and details that are gone are null', () => {
+    assert.equal(compileFilter('OrderDetailsData.A=1').matchesDetails(undefined), false);
+    assert.equal(compileFilter('OrderDetailsData.A!=1').matchesDetails(undefined), true);
+  });
 });

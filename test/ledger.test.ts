@@ -40,6 +40,16 @@ const step = fc.oneof(
   { weight: 2, arbitrary: fc.constant({ kind: 'commit' } as const) },
 );
 
+function fromLog(closingId: number): Delivery {
+  const page = {
+    closingIds: [closingId],
+    orderIds: [String(closingId)],
+    positions: [toPosition(closingId)],
+    passes: [true],
+  };
+  return Delivery.fromLog(page, 0);
+}
+
 test('at any moment a crash loses nothing, and repeats only what was not committed', () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
@@ -52,24 +62,12 @@ test('at any moment a crash loses nothing, and repeats only what was not committ
       let next = 1;
       for (const one of steps) {
         if (one.kind === 'start' && running.length < CONCURRENCY) {
-          const delivery = Delivery.fromLog({
-            closingId: next,
-            orderId: String(next),
-            passes: true,
-            position: toPosition(next),
-          });
+          const delivery = fromLog(next);
           ledger.started(delivery);
           running.push(delivery);
           next += 1;
         } else if (one.kind === 'pass') {
-          ledger.passed(
-            Delivery.fromLog({
-              closingId: next,
-              orderId: String(next),
-              passes: true,
-              position: toPosition(next),
-            }),
-          );
+          ledger.passed(fromLog(next));
           uncommittedDone.add(next);
           next += 1;
         } else if (one.kind === 'end' && running.length > 0) {

@@ -49,13 +49,13 @@ describe('the reader of the log', () => {
   async function readAll(reader: LogReader, filter: string | undefined) {
     const found: (readonly [orderId: string, passes: boolean])[] = [];
     for (let from = start; ; ) {
-      const closings = await reader.read({ institutionId, interfaceId: 1, after: from, limit: 250, filter });
-      const last = closings[closings.length - 1];
-      if (!last) return found;
-      from = last.position;
-      for (const closing of closings) {
-        assert.ok(!('details' in closing));
-        found.push([closing.orderId, closing.passes]);
+      const page = await reader.read({ institutionId, interfaceId: 1, after: from, limit: 250, filter });
+      const last = page.positions.at(-1);
+      if (last === undefined) return found;
+      from = last;
+      assert.equal(page.closingIds.length, page.orderIds.length);
+      for (const [index, orderId] of page.orderIds.entries()) {
+        found.push([orderId, page.passes[index] as boolean]);
       }
     }
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { FilteredClosing, LogQuestion } from '../src/engine/log-reader.ts';
+import type { LogPage, LogQuestion } from '../src/engine/log-reader.ts';
 import { QueueSource } from '../src/engine/queue-source.ts';
 import type { Position } from '../src/store/store.ts';
 import { settle } from './support/fake-clock.ts';
@@ -15,14 +15,17 @@ function logOf(length: number, pageMax = 1_000) {
     length,
     reads: [] as number[],
     failing: false,
-    async read({ after, limit }: LogQuestion) {
+    async read({ after, limit }: LogQuestion): Promise<LogPage> {
       log.reads.push(Number(after));
       if (log.failing) throw new Error('the database is away');
       const count = Math.min(limit, pageMax, log.length - Number(after));
-      return Array.from({ length: Math.max(count, 0) }, (_, index): FilteredClosing => {
-        const closingId = Number(after) + index + 1;
-        return { closingId, orderId: String(closingId), position: at(closingId), passes: true };
-      });
+      const closingIds = Array.from({ length: Math.max(count, 0) }, (_, index) => Number(after) + index + 1);
+      return {
+        closingIds,
+        orderIds: closingIds.map(String),
+        positions: closingIds.map(at),
+        passes: closingIds.map(() => true),
+      };
     },
   };
   return log;

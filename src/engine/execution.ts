@@ -270,6 +270,8 @@ export class ExecutionRun {
     const now = clock.now();
     if (outcome) this.#watch(outcome, now);
     const consequence = this.#consequence(delivery, outcome, now);
+    const failure = outcome?.delivered === false ? outcome : undefined;
+    // Of one shape, whatever came of it: there are many, and each waits for its commit.
     const attempt: Attempt & { callTemplateId: number } = {
       orderId: delivery.orderId,
       closingId: delivery.closingId,
@@ -279,9 +281,10 @@ export class ExecutionRun {
       startedAt,
       durationMs: outcome ? Math.round(outcome.durationMs) : 0,
       outcome: attemptOutcome(outcome, consequence),
-      ...(outcome?.delivered === false ? { reason: outcome.reason, detail: outcome.detail } : {}),
-      ...(outcome?.answer ? { answer: outcome.answer } : {}),
-      ...this.#nextAttempt(consequence),
+      reason: failure?.reason,
+      detail: failure?.detail,
+      answer: outcome?.answer,
+      nextAttemptAt: this.#nextAttemptAt(consequence),
       callTemplateId: target.callTemplateId,
     };
     if (!outcome || outcome.delivered) this.#counts.delivered += 1;
@@ -311,7 +314,7 @@ export class ExecutionRun {
   }
 
   #consequence(delivery: Delivery, outcome: Outcome | undefined, now: number): Consequence {
-    if (!outcome || outcome.delivered) return { kind: 'settled' };
+    if (!outcome || outcome.delivered) return SETTLED;
     // The egress proxy's refusal says nothing of the callee and costs the order no attempt.
     const attempts = delivery.attempts + (outcome.reason === 'proxy' ? 0 : 1);
     if (attempts >= ATTEMPTS_MAX) return { kind: 'abandoned', attempts };
@@ -320,13 +323,14 @@ export class ExecutionRun {
     return { kind: 'owed', attempts, dueAt };
   }
 
-  #nextAttempt(consequence: Consequence): { nextAttemptAt?: number } {
-    if (consequence.kind !== 'owed') return {};
+  #nextAttemptAt(consequence: Consequence): number | undefined {
+    if (consequence.kind !== 'owed') return undefined;
     const { retries } = this.#plan;
-    if (retries.kind === 'ladder') return { nextAttemptAt: consequence.dueAt };
-    return retries.at === undefined ? {} : { nextAttemptAt: retries.at };
+    return retries.kind === 'ladder' ? consequence.dueAt : retries.at;
   }
 }
+
+const SETTLED: Consequence = { kind: 'settled' };
 
 function attemptOutcome(outcome: Outcome | undefined, consequence: Consequence): AttemptOutcome {
   if (!outcome) return 'SIMULATED';

@@ -13,10 +13,10 @@
 import type { Filter } from '../filter/filter.ts';
 import type { Attempt, ClosingId } from '../model/delivery.ts';
 import type { Execution, ExecutionId, InstitutionId, InterfaceId, ScheduleId } from '../model/entities.ts';
-import { parseLossless } from '../model/lossless-json.ts';
+import { JsonText } from '../model/lossless-json.ts';
 import type { OrderId } from '../model/order.ts';
 import type { Fence, OwedDelivery, Position, Progress, ResendDelivery } from '../store/store.ts';
-import type { FilteredClosing } from './log-reader.ts';
+import type { LogPage } from './log-reader.ts';
 
 /** A delivery that is to be made, wherever it came from. */
 export class Delivery {
@@ -51,18 +51,19 @@ export class Delivery {
   }
 
   /** Whether the filter says yes: known of what was read in the log, asked once of everything else. */
-  passes(filter: Pick<Filter, 'matches'>): boolean {
+  passes(filter: Pick<Filter, 'matchesDetails'>): boolean {
     if (this.#passes === undefined) {
-      const orderDetailsData = this.#details === undefined ? null : parseLossless(this.#details);
+      const details = this.#details;
       this.#details = undefined; // much memory, for as long as the call takes
-      this.#passes = filter.matches({ orderDetailsData });
+      this.#passes = filter.matchesDetails(details === undefined ? undefined : new JsonText(details));
     }
     return this.#passes;
   }
 
-  static fromLog(closing: FilteredClosing): Delivery {
-    const delivery = new Delivery(closing, 0, { position: closing.position }, undefined);
-    delivery.#passes = closing.passes;
+  static fromLog({ closingIds, orderIds, positions, passes }: LogPage, index: number): Delivery {
+    const from = { closingId: closingIds[index] as ClosingId, orderId: orderIds[index] as OrderId };
+    const delivery = new Delivery(from, 0, { position: positions[index] as Position }, undefined);
+    delivery.#passes = passes[index] as boolean;
     return delivery;
   }
 

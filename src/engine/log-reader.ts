@@ -3,8 +3,10 @@
  * order; where another processor is free they are done in a thread of their own, and only the answers come to the engine.
  */
 import { compileFilter, type Filter } from '../filter/filter.ts';
+import type { ClosingId } from '../model/delivery.ts';
 import type { InstitutionId, InterfaceId } from '../model/entities.ts';
-import type { Position, QueueStore, WaitingClosing } from '../store/store.ts';
+import type { OrderId } from '../model/order.ts';
+import type { Position, QueueStore } from '../store/store.ts';
 import { ParsedOrders } from './parsed-orders.ts';
 
 /** For one read of the log: who asks, and what of it. */
@@ -17,14 +19,18 @@ export type LogQuestion = {
   readonly filter: string | undefined;
 };
 
-/** A closing, and, where there is a filter, whether it says yes. */
-export type FilteredClosing = Pick<WaitingClosing, 'closingId' | 'orderId' | 'position'> & {
-  readonly passes: boolean;
+/** Closings, oldest first, by columns of one length: many cross between threads at once, and objects are dear there. */
+export type LogPage = {
+  readonly closingIds: readonly ClosingId[];
+  readonly orderIds: readonly OrderId[];
+  readonly positions: readonly Position[];
+  /** Whether the filter says yes; without one everything passes. */
+  readonly passes: readonly boolean[];
 };
 
 export type LogReader = {
-  /** What follows in the log, oldest first; nothing at its end. */
-  read(question: LogQuestion): Promise<readonly FilteredClosing[]>;
+  /** What follows in the log; nothing at its end. */
+  read(question: LogQuestion): Promise<LogPage>;
 };
 
 /** Filters that were asked last: one for each interface that is at work. */
@@ -50,15 +56,16 @@ export function createLogReader(store: Pick<QueueStore, 'waiting'>): LogReader {
         limit,
         withDetails: filter !== undefined,
       });
-      return closings.map(({ closingId, orderId, position, details }) => ({
-        closingId,
-        orderId,
-        position,
-        passes: !filter || filter.matches({ orderDetailsData: parse(details, orderId) }),
-      }));
+      return {
+        closingIds: closings.map(({ closingId }) => closingId),
+        orderIds: closings.map(({ orderId }) => orderId),
+        positions: closings.map(({ position }) => position),
+        passes: closings.map(({ orderId, details }) => !filter || passes(filter, orderId, details)),
+      };
 
-      function parse(details: string | undefined, orderId: string) {
-        return details === undefined ? null : orders.parse(institutionId, interfaceId, orderId, details);
+      function passes({ matchesDetails }: Filter, orderId: OrderId, details: string | undefined): boolean {
+        if (details === undefined) return matchesDetails(undefined);
+        return matchesDetails(orders.read(institutionId, interfaceId, orderId, details));
       }
     },
   };

@@ -3,7 +3,7 @@
  * parsing. Where one interface alone looks, nothing is kept, since nobody would ask for it.
  */
 import type { InstitutionId, InterfaceId } from '../model/entities.ts';
-import { type JsonValue, parseLossless } from '../model/lossless-json.ts';
+import { JsonText } from '../model/lossless-json.ts';
 import type { OrderId } from '../model/order.ts';
 
 /** Of the texts of all kept orders: two reads of the log in full, for orders of the usual size. */
@@ -12,31 +12,26 @@ const CHARACTERS_MAX = 2 * 1024 * 1024;
 const ALONE_AFTER = 5_000;
 
 export class ParsedOrders {
-  readonly #kept = new Map<string, { readonly details: string; readonly parsed: JsonValue }>();
+  readonly #kept = new Map<string, JsonText>();
   #characters = 0;
   /** Who asked last, for each institution, and how often since another did. */
   readonly #readers = new Map<InstitutionId, { interfaceId: InterfaceId; inARow: number }>();
 
-  /** The details as a value. An order that changed since is parsed anew: the text decides. */
-  parse(
-    institutionId: InstitutionId,
-    interfaceId: InterfaceId,
-    orderId: OrderId,
-    details: string,
-  ): JsonValue {
-    if (this.#isAlone(institutionId, interfaceId)) return parseLossless(details);
+  /** The details, to be parsed by whoever asks first. An order that changed since is parsed anew: the text decides. */
+  read(institutionId: InstitutionId, interfaceId: InterfaceId, orderId: OrderId, details: string): JsonText {
+    if (this.#isAlone(institutionId, interfaceId)) return new JsonText(details);
     const key = `${institutionId} ${orderId}`;
     const known = this.#kept.get(key);
-    if (known?.details === details) return known.parsed;
-    const parsed = parseLossless(details);
-    if (known) this.#forget(key, known.details);
-    this.#kept.set(key, { details, parsed });
+    if (known?.text === details) return known;
+    const read = new JsonText(details);
+    if (known) this.#forget(key, known);
+    this.#kept.set(key, read);
     this.#characters += details.length;
-    for (const [oldest, { details: text }] of this.#kept) {
+    for (const [oldestKey, oldest] of this.#kept) {
       if (this.#characters <= CHARACTERS_MAX) break;
-      this.#forget(oldest, text);
+      this.#forget(oldestKey, oldest);
     }
-    return parsed;
+    return read;
   }
 
   #isAlone(institutionId: InstitutionId, interfaceId: InterfaceId): boolean {
@@ -54,8 +49,8 @@ export class ParsedOrders {
     return reader.inARow >= ALONE_AFTER;
   }
 
-  #forget(key: string, details: string): void {
+  #forget(key: string, { text }: JsonText): void {
     this.#kept.delete(key);
-    this.#characters -= details.length;
+    this.#characters -= text.length;
   }
 }

@@ -5,12 +5,13 @@
 import type { Position, QueueStore } from '../store/store.ts';
 import type { WorkSource } from './execution.ts';
 import { Delivery, type Ledger } from './ledger.ts';
-import type { LogReader } from './log-reader.ts';
+import type { LogPage, LogReader } from './log-reader.ts';
 
 type OwedToRead = { dueBy?: number; after?: { dueAt: number; closingId: number } };
 
 /** Deliveries that one read brings into memory at most. */
 const READ_AHEAD = 250;
+const NOTHING: LogPage = { closingIds: [], orderIds: [], positions: [], passes: [] };
 
 export class QueueSource implements WorkSource {
   readonly #store: Pick<QueueStore, 'owed'>;
@@ -18,12 +19,12 @@ export class QueueSource implements WorkSource {
   readonly #ledger: Pick<Ledger, 'institutionId' | 'interfaceId'>;
   /** Everything up to here was taken. */
   #taken: Position;
-  #log: Delivery[] = [];
+  #log = NOTHING;
   #logIndex = 0;
   /** There may be more in the log than was read or is being read. */
   #logHasMore = true;
   /** What follows on `#log`. */
-  #reading: Promise<Delivery[]> | undefined;
+  #reading: Promise<LogPage> | undefined;
   #owed: Delivery[] = [];
   #owedIndex = 0;
   /** Undefined: no owed deliveries are left to take in this execution. */
@@ -43,7 +44,7 @@ export class QueueSource implements WorkSource {
   }
 
   get hasReadAhead(): boolean {
-    return this.#logIndex < this.#log.length;
+    return this.#logIndex < this.#log.closingIds.length;
   }
 
   /** Closings may wait that were not taken. */
@@ -69,7 +70,7 @@ export class QueueSource implements WorkSource {
   dropReadAhead(): void {
     if (this.hasReadAhead || this.#reading) this.#logHasMore = true;
     this.#reading = undefined;
-    this.#log = [];
+    this.#log = NOTHING;
     this.#logIndex = 0;
   }
 
@@ -79,11 +80,11 @@ export class QueueSource implements WorkSource {
       return this.#owed[this.#owedIndex - 1];
     }
     if (this.#owedQuery !== undefined || !this.hasReadAhead) return undefined;
-    const delivery = this.#log[this.#logIndex] as Delivery;
+    const delivery = Delivery.fromLog(this.#log, this.#logIndex);
+    this.#taken = this.#log.positions[this.#logIndex] as Position;
     this.#logIndex += 1;
-    this.#taken = positionOf(delivery);
     // With half of them left: a read takes its time, and calls shall not wait for it.
-    if (this.#logIndex === this.#log.length >> 1) this.#readNext();
+    if (this.#logIndex === this.#log.closingIds.length >> 1) this.#readNext();
     return delivery;
   }
 
@@ -125,13 +126,12 @@ export class QueueSource implements WorkSource {
     if (this.#reading || !this.#logHasMore) return;
     // Cleared before the read: a nudge during it counts.
     this.#logHasMore = false;
-    const last = this.#log[this.#log.length - 1];
-    const from = last ? positionOf(last) : this.#taken;
+    const from = this.#log.positions.at(-1) ?? this.#taken;
     const { institutionId, interfaceId } = this.#ledger;
     const question = { institutionId, interfaceId, after: from, limit: READ_AHEAD, filter: this.#filter };
-    const reading = this.#reader.read(question).then((closings) => {
-      if (closings.length > 0) this.#logHasMore = true;
-      return closings.map(Delivery.fromLog);
+    const reading = this.#reader.read(question).then((page) => {
+      if (page.closingIds.length > 0) this.#logHasMore = true;
+      return page;
     });
     this.#reading = reading;
     // Whoever waits for it hears of it; when nobody does, it is read again when it is needed.
@@ -140,8 +140,4 @@ export class QueueSource implements WorkSource {
       if (this.#reading === reading) this.#reading = undefined;
     });
   }
-}
-
-function positionOf(delivery: Delivery): Position {
-  return (delivery.place as { position: Position }).position;
 }

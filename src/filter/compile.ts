@@ -12,7 +12,7 @@ import {
   type PlacedSelector,
   parseFilter,
 } from './parse.ts';
-import { compileValue, NOTHING, type ScalarMatch, type ValueMatch } from './value-match.ts';
+import { compileValue, NOTHING, type ScalarMatch, scalarMatch, type ValueMatch } from './value-match.ts';
 
 /**
  * [ours] Instructions of all expressions of one filter. Linear time is text length times instructions, and `.{1000}` are
@@ -70,15 +70,35 @@ export function valuesOf({
 function compileCondition(source: PlacedCondition): CompiledCondition {
   const { operator } = source;
   const steps = source.path.map(compileStep);
+  const isNegated = operator === '!=';
   if (operator === '=' || operator === '!=') {
     const value = compileValue(source.value);
-    const equals = compilePath(steps, value);
-    const isNegated = operator === '!=';
-    const holds: Test = isNegated ? (order) => !equals(order) : equals;
-    return { source, steps, isNegated, match: value, value, holds };
+    return { source, steps, isNegated, match: value, value, holds: compileTest(steps, value, isNegated) };
   }
   const match = compileOrdering(operator, source.value);
-  return { source, steps, isNegated: false, match, holds: compilePath(steps, match) };
+  return { source, steps, isNegated, match, holds: compileTest(steps, match, isNegated) };
+}
+
+function compileTest(steps: readonly Step[], match: ScalarMatch, isNegated: boolean): Test {
+  const holds = compilePath(steps, match);
+  return isNegated ? (order) => !holds(order) : holds;
+}
+
+/** The test of a condition, telling of each number whose text it asks for. */
+export function watchNumbers(condition: CompiledCondition, onNumber: () => void): Test {
+  const watched = ({ ofText, ofNumber }: ScalarMatch) =>
+    scalarMatch(ofText, (number) => {
+      onNumber();
+      return ofNumber(number);
+    });
+  const steps = condition.steps.map(({ field, selection, selectorValue }) => ({
+    field,
+    // What is asked for `true` asks for no text.
+    ...(selection && {
+      selection: selectorValue ? { field: selection.field, match: watched(selection.match) } : selection,
+    }),
+  }));
+  return compileTest(steps, watched(condition.match), condition.isNegated);
 }
 
 function compileStep({ name, selector }: PlacedSegment): CompiledStep {

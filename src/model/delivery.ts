@@ -32,10 +32,10 @@ export type Attempt = {
   readonly startedAt: number;
   readonly durationMs: number;
   readonly outcome: AttemptOutcome;
-  readonly reason?: FailureReason;
-  readonly detail?: string;
-  readonly answer?: Answer;
-  readonly nextAttemptAt?: number;
+  readonly reason?: FailureReason | undefined;
+  readonly detail?: string | undefined;
+  readonly answer?: Answer | undefined;
+  readonly nextAttemptAt?: number | undefined;
 };
 
 /** An attempt as the call log gives it back. */

@@ -30,11 +30,33 @@ const SUSPICIOUS_NUMBER = /(?::(?<=["\s]:)|[[,])\s*((?:-0|-?(?:\d{16}|\d+[.eE]))
 
 /** @throws SyntaxError as `JSON.parse` does. */
 export function parseLossless(text: string): JsonValue {
-  if (!mayLose(text)) {
-    const value = JSON.parse(text);
-    // A number that is the whole text has nothing before it.
-    if (typeof value !== 'number') return value;
+  return new JsonText(text).exact;
+}
+
+/** A JSON text that is parsed when somebody asks, and once. Both ways throw a SyntaxError as `JSON.parse` does. */
+export class JsonText {
+  readonly text: string;
+  #plain: JsonValue | undefined;
+  #exact: JsonValue | undefined;
+
+  constructor(text: string) {
+    this.text = text;
   }
+
+  /** Its numbers may have lost digits; everything else is as in `exact`. Looking for such numbers costs half a parse. */
+  get plain(): JsonValue {
+    this.#plain ??= JSON.parse(this.text) as JsonValue;
+    return this.#plain;
+  }
+
+  /** All numbers keep their text. */
+  get exact(): JsonValue {
+    this.#exact ??= mayLose(this.text) ? parseRaw(this.text) : this.plain;
+    return this.#exact;
+  }
+}
+
+function parseRaw(text: string): JsonValue {
   return json.parse(text, (_key, value, { source }) =>
     typeof value === 'number' && source !== undefined && String(value) !== source
       ? json.rawJSON(source)
@@ -43,6 +65,8 @@ export function parseLossless(text: string): JsonValue {
 }
 
 function mayLose(text: string): boolean {
+  // A number that is the whole text has nothing before it.
+  if (!/[[{"]/.test(text)) return true;
   SUSPICIOUS_NUMBER.lastIndex = 0;
   for (let found = SUSPICIOUS_NUMBER.exec(text); found; found = SUSPICIOUS_NUMBER.exec(text)) {
     const [, number] = found;
