@@ -22,8 +22,7 @@ const caller = createCaller({
   ...(options.egressProxy === '' ? {} : { egressProxy: options.egressProxy }),
   ...(options.extraCa === '' ? {} : { extraCa: options.extraCa }),
 });
-// A server reads in processes of its own; a file is read here.
-const reader = options.database.kind === 'sqlite' ? await startLogReaderThread(options.database) : undefined;
+const reader = await startLogReaderThread(options.database);
 const metrics = createEngineMetrics();
 const engine = createEngine({
   store,
@@ -47,7 +46,7 @@ port.on('message', async ({ kind, id }: EngineThreadRequest) => {
   if (kind === 'readiness') return answer(id, engine.readiness());
   await engine.stop();
   await caller.close();
-  await reader?.stop();
+  await reader.stop();
   await store.close();
   answer(id, undefined);
 });

@@ -3,12 +3,12 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { createLogReader } from './engine/log-reader.ts';
 import type { LogReaderAnswer, LogReaderRequest } from './log-reader-thread.ts';
 import { AppError } from './model/app-error.ts';
-import { type DatabaseChoice, openStore } from './open-store.ts';
+import { type DatabaseChoice, openStoreToRead } from './open-store.ts';
 
 const port = parentPort;
 if (!port) throw new Error('This module runs in a thread only.');
 
-const reader = createLogReader(await openStore(workerData as DatabaseChoice));
+const reader = createLogReader(await openStoreToRead(workerData as DatabaseChoice));
 
 function answer(given: LogReaderAnswer): void {
   port?.postMessage(given);

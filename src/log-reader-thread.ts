@@ -1,5 +1,5 @@
 /**
- * The reader of the log in a thread of its own, with its own connection to the SQLite file: it parses and filters orders
+ * The reader of the log in a thread of its own, with its own connections to the database: it parses and filters orders
  * while the engine makes calls. This is the side that starts it; `log-reader-thread-main.ts` is what runs there.
  */
 import { Worker } from 'node:worker_threads';

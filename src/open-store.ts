@@ -15,6 +15,13 @@ export async function openStore(choice: DatabaseChoice): Promise<Store> {
   return choice.kind === 'sqlite' ? openSqliteStore(choice) : openPostgresStore(choice);
 }
 
+/** For a thread that reads the log and tells another one of this process what it found. */
+export async function openStoreToRead(choice: DatabaseChoice): Promise<Store> {
+  return choice.kind === 'sqlite'
+    ? openSqliteStore(choice)
+    : openPostgresStore({ ...choice, readsForAnother: true });
+}
+
 /** A file has one process; a server may have many nodes. */
 export function leaseTimes({ kind }: DatabaseChoice): LeaseTimes {
   return kind === 'sqlite' ? SOLE_NODE : MANY_NODES;

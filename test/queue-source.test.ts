@@ -51,17 +51,19 @@ for (const pageMax of [1_000, 3]) {
   });
 }
 
-test('what follows is read before the last of a page is taken', async () => {
+test('what follows is read while a page is taken, and taken without waiting', async () => {
   const log = logOf(10_000);
   const source = new QueueSource(NOTHING_OWED, log, LEDGER, at(0));
   source.begin({ owed: false, filter: undefined });
   await source.refill();
-  while (log.reads.length === 1) assert.ok(source.next(), 'the page ended, and nothing was read');
-  assert.ok(source.hasReadAhead);
+  assert.equal(source.next()?.closingId, 1);
+  assert.equal(log.reads.length, 2, 'nothing was read with the first of a page');
   await settle();
-  while (source.next());
-  assert.equal(await source.refill(), true);
-  assert.equal(log.reads.length, 2);
+  const next = log.reads[1] as number;
+  for (let taken = 1; taken < next; taken++) assert.ok(source.next(), 'the page ended early');
+  assert.ok(source.hasReadAhead);
+  assert.equal(source.next()?.closingId, next + 1);
+  assert.equal(log.reads.length, 3);
 });
 
 test('closings that arrive while the end of the log is read are not forgotten', async () => {

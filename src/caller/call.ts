@@ -28,6 +28,7 @@ export type CallSettings = {
 export class Call implements LineCall {
   readonly request: CallRequest;
   readonly startedAt: number;
+  placeInBag: number | undefined = undefined;
   readonly #settings: CallSettings;
   readonly #onOutcome: (outcome: Outcome) => void;
   #isOver = false;

@@ -14,6 +14,7 @@
  */
 import type { Socket } from 'node:net';
 import { createSecureContext, getCACertificates } from 'node:tls';
+import { Bag } from '../model/bag.ts';
 import { ANSWER_BYTES_MAX } from '../model/limits.ts';
 import type { CallRequest, Outcome } from '../model/outcome.ts';
 import { Call, type CallLimits, type CallSettings } from './call.ts';
@@ -86,7 +87,7 @@ class HttpCaller implements Caller {
   readonly #sockets = new Set<Socket>();
   readonly #publicLines = new Map<string, Line>();
   readonly #privateLines = new Map<string, Line>();
-  readonly #calls = new Set<Call>();
+  readonly #calls = new Bag<Call>();
   #sweeping: NodeJS.Timeout | undefined;
   #onEmpty: (() => void) | undefined;
   readonly #closing = new AbortController();
@@ -156,7 +157,7 @@ class HttpCaller implements Caller {
     this.#isClosed = true;
     this.#closing.abort();
     clearInterval(this.#sweeping);
-    for (const call of this.#calls) call.forget();
+    for (const call of this.#calls.items()) call.forget();
     this.#calls.clear();
     this.#publicLines.clear();
     this.#privateLines.clear();
@@ -205,7 +206,7 @@ class HttpCaller implements Caller {
   /** One timer for all calls and all idle connections, and none when there are neither. */
   #sweep(): void {
     const now = this.#settings.now();
-    for (const call of this.#calls) call.checkLimits(now);
+    for (const call of this.#calls.items()) call.checkLimits(now);
     for (const lines of [this.#publicLines, this.#privateLines]) {
       for (const [origin, line] of lines) {
         line.closeIdle(now);

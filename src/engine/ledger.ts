@@ -11,6 +11,7 @@
  *                        └ parked            5, 6 … are read again from the cursor
  */
 import type { Filter } from '../filter/filter.ts';
+import { Bag } from '../model/bag.ts';
 import type { Attempt, ClosingId } from '../model/delivery.ts';
 import type { Execution, ExecutionId, InstitutionId, InterfaceId, ScheduleId } from '../model/entities.ts';
 import { JsonText } from '../model/lossless-json.ts';
@@ -34,6 +35,7 @@ export class Delivery {
   isAbandoned: boolean;
   /** Order of start within the ledger. */
   sequence = 0;
+  placeInBag: number | undefined = undefined;
 
   private constructor(
     from: { closingId: ClosingId; orderId: OrderId; details?: string },
@@ -104,7 +106,7 @@ export class Ledger {
   readonly institutionId: InstitutionId;
   readonly interfaceId: InterfaceId;
   readonly #fence: Fence;
-  readonly #running = new Set<Delivery>();
+  readonly #running = new Bag<Delivery>();
   #pending: Pending = emptyPending();
   #isDirty = false;
   #sequence = 0;
@@ -213,7 +215,7 @@ export class Ledger {
     if (!this.#isDirty) return undefined;
     const newest = this.#placeMoved ? this.#newestDone : undefined;
     if (newest) {
-      for (const delivery of this.#running) {
+      for (const delivery of this.#running.items()) {
         if (!delivery.isOwed && delivery.sequence < newest.sequence) this.#park(delivery);
       }
     }

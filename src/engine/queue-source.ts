@@ -23,8 +23,9 @@ export class QueueSource implements WorkSource {
   #logIndex = 0;
   /** There may be more in the log than was read or is being read. */
   #logHasMore = true;
-  /** What follows on `#log`. */
-  #reading: Promise<LogPage> | undefined;
+  /** What follows on `#log`, once it was read. */
+  #following: LogPage | undefined;
+  #reading: Promise<void> | undefined;
   #owed: Delivery[] = [];
   #owedIndex = 0;
   /** Undefined: no owed deliveries are left to take in this execution. */
@@ -44,7 +45,7 @@ export class QueueSource implements WorkSource {
   }
 
   get hasReadAhead(): boolean {
-    return this.#logIndex < this.#log.closingIds.length;
+    return this.#logIndex < this.#log.closingIds.length || this.#following !== undefined;
   }
 
   /** Closings may wait that were not taken. */
@@ -70,6 +71,7 @@ export class QueueSource implements WorkSource {
   dropReadAhead(): void {
     if (this.hasReadAhead || this.#reading) this.#logHasMore = true;
     this.#reading = undefined;
+    this.#following = undefined;
     this.#log = NOTHING;
     this.#logIndex = 0;
   }
@@ -80,11 +82,10 @@ export class QueueSource implements WorkSource {
       return this.#owed[this.#owedIndex - 1];
     }
     if (this.#owedQuery !== undefined || !this.hasReadAhead) return undefined;
+    if (this.#logIndex === this.#log.closingIds.length) this.#turnPage();
     const delivery = Delivery.fromLog(this.#log, this.#logIndex);
     this.#taken = this.#log.positions[this.#logIndex] as Position;
     this.#logIndex += 1;
-    // With half of them left: a read takes its time, and calls shall not wait for it.
-    if (this.#logIndex === this.#log.closingIds.length >> 1) this.#readNext();
     return delivery;
   }
 
@@ -114,30 +115,40 @@ export class QueueSource implements WorkSource {
   async #readLog(): Promise<boolean> {
     if (this.hasReadAhead) return true;
     this.#readNext();
-    const reading = this.#reading;
-    if (!reading) return false;
-    this.#log = await reading;
-    this.#logIndex = 0;
-    this.#reading = undefined;
+    await this.#reading;
     return this.hasReadAhead;
   }
 
+  /** Reads what follows on the page that is taken now: a read takes its time, and calls shall not wait for it. */
+  #turnPage(): void {
+    this.#log = this.#following ?? NOTHING;
+    this.#logIndex = 0;
+    this.#following = undefined;
+    this.#readNext();
+  }
+
   #readNext(): void {
-    if (this.#reading || !this.#logHasMore) return;
+    if (this.#reading || this.#following || !this.#logHasMore) return;
     // Cleared before the read: a nudge during it counts.
     this.#logHasMore = false;
-    const from = this.#log.positions.at(-1) ?? this.#taken;
+    const after = this.#log.positions.at(-1) ?? this.#taken;
     const { institutionId, interfaceId } = this.#ledger;
-    const question = { institutionId, interfaceId, after: from, limit: READ_AHEAD, filter: this.#filter };
-    const reading = this.#reader.read(question).then((page) => {
-      if (page.closingIds.length > 0) this.#logHasMore = true;
-      return page;
-    });
+    const question = { institutionId, interfaceId, after, limit: READ_AHEAD, filter: this.#filter };
+    const reading = this.#reader.read(question).then(
+      (page) => {
+        if (page.closingIds.length > 0) this.#logHasMore = true;
+        if (this.#reading !== reading) return; // it was dropped
+        this.#reading = undefined;
+        if (page.closingIds.length > 0) this.#following = page;
+      },
+      (error: unknown) => {
+        this.#logHasMore = true;
+        if (this.#reading === reading) this.#reading = undefined;
+        throw error;
+      },
+    );
     this.#reading = reading;
     // Whoever waits for it hears of it; when nobody does, it is read again when it is needed.
-    reading.catch(() => {
-      this.#logHasMore = true;
-      if (this.#reading === reading) this.#reading = undefined;
-    });
+    reading.catch(() => {});
   }
 }

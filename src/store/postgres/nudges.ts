@@ -27,6 +27,8 @@ export type NudgeOptions = {
   readonly listens: boolean;
   /** Looks for closings that nobody told of. */
   readonly pollMs: number;
+  /** Other threads of this process want to know what is behind the ends that are read here. */
+  readonly readsForAnother: boolean;
 };
 
 type Message = {
@@ -118,7 +120,8 @@ export class Nudges implements LogWatch {
 
   /** A read came to the end of what can be read. What is committed behind it is told of again when it may be readable. */
   reachedEnd(institutionId: InstitutionId, end: Place): void {
-    if (this.#isClosed || this.#listeners.size === 0 || this.#ends.get(institutionId)?.isBusy) return;
+    const isHeard = this.#options.readsForAnother || this.#listeners.size > 0;
+    if (this.#isClosed || !isHeard || this.#ends.get(institutionId)?.isBusy) return;
     this.#inBackground(() => this.#lookBeyond(institutionId, end));
   }
 
@@ -282,7 +285,9 @@ export class Nudges implements LogWatch {
     // Whoever is told reads again, and if that finds nothing new it is the same end: then later.
     this.#after(delayMs, async () => {
       end.isBusy = false;
-      this.#tell({ kind: 'closings', institutionIds: [institutionId] });
+      const change: Change = { kind: 'closings', institutionIds: [institutionId] };
+      if (this.#options.readsForAnother) this.#channel.postMessage({ origin: this.#origin, change });
+      else this.#tell(change);
     });
   }
 }

@@ -31,6 +31,8 @@ export type PostgresStoreOptions = {
    * transaction mode: other nodes are then heard of by looking, four times a second.
    */
   readonly listen: boolean;
+  /** It only reads the log, for another thread of this process, which is told what can be read later. It hears nobody. */
+  readonly readsForAnother?: boolean;
   /** Connections, apart from the one for LISTEN. */
   readonly poolSize?: number;
   /** Of one statement, and of connecting: how long a frozen server is waited for. */
@@ -40,6 +42,7 @@ export type PostgresStoreOptions = {
 };
 
 const POOL_SIZE = 8;
+const POOL_SIZE_TO_READ = 4;
 const TIMEOUT_MS = 5_000;
 const POLL_MS = { listening: 2_000, alone: 250 };
 
@@ -49,7 +52,13 @@ const POLL_MS = { listening: 2_000, alone: 250 };
  */
 export async function openPostgresStore(options: PostgresStoreOptions): Promise<Store> {
   const { url, listen } = options;
-  const { schema = 'orderhook', poolSize = POOL_SIZE, timeoutMs = TIMEOUT_MS, clock = systemClock } = options;
+  const {
+    schema = 'orderhook',
+    readsForAnother = false,
+    timeoutMs = TIMEOUT_MS,
+    clock = systemClock,
+  } = options;
+  const { poolSize = readsForAnother ? POOL_SIZE_TO_READ : POOL_SIZE } = options;
   const db = new Database({ url, schema, poolSize, isDirect: listen, timeoutMs });
   try {
     await begin(db, clock.now());
@@ -57,7 +66,11 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     await db.close();
     throw startTrouble(error);
   }
-  const nudges = new Nudges(db, { listens: listen, pollMs: listen ? POLL_MS.listening : POLL_MS.alone });
+  const nudges = new Nudges(db, {
+    listens: listen && !readsForAnother,
+    pollMs: listen ? POLL_MS.listening : POLL_MS.alone,
+    readsForAnother,
+  });
   nudges.start();
   const publish = nudges.publish.bind(nudges);
   const horizon = new Horizon(db);
