@@ -158,6 +158,31 @@ describe('the log of the PostgreSQL store', () => {
     assert.equal(await venue.store.horizonLagMs(), 0);
   });
 
+  test('also when another thread reads than the one that is told', async (t) => {
+    const venue = await Venue.open(server);
+    t.after(() => venue.store.close());
+    const one = await venue.createInterface();
+    const reader = await openTestStore(venue.url, { readsForAnother: true });
+    t.after(() => reader.close());
+    const running = await server.client(venue.url);
+    await running.query('BEGIN');
+    await running.query('SELECT pg_current_xact_id()');
+    await venue.put(1);
+    let timesTold = 0;
+    venue.store.subscribe(({ kind }) => {
+      if (kind === 'closings') timesTold += 1;
+    });
+    // Once by looking, for what is new there; not again.
+    await eventually('it is told of by looking', () => timesTold > 0);
+    await new Promise((passed) => setTimeout(passed, 100));
+    const toldBefore = timesTold;
+    assert.deepEqual(await venue.waiting(one, reader), []);
+    await eventually('it is told of because somebody read', () => timesTold > toldBefore);
+    await running.query('COMMIT');
+    await running.end();
+    assert.equal((await venue.waiting(one, reader)).length, 1);
+  });
+
   test('two nodes that close one order at once record one closing', async (t) => {
     const venue = await Venue.open(server);
     const other = await openTestStore(venue.url);
