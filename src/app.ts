@@ -15,6 +15,7 @@ import { createVault } from './http/vault.ts';
 import { StartError } from './model/app-error.ts';
 import { createServiceMetrics } from './observe/metrics.ts';
 import { type DatabaseChoice, openStore } from './open-store.ts';
+import { createOrderWriter } from './order-writer-thread.ts';
 import type { Settings } from './settings.ts';
 import { ThreadLock } from './store/sqlite/database.ts';
 import { USER_AGENT, VERSION } from './version.ts';
@@ -56,11 +57,16 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
     });
     releasers.push(() => caller.close());
 
+    // A server stores in processes of its own; to a file it is done here.
+    const orderWriter = database.kind === 'sqlite' ? createOrderWriter(database) : undefined;
+    releasers.push(() => orderWriter?.stop());
+
     const metrics = createServiceMetrics(store);
     const needsSetup = settings.adminKey === '' && !(await store.hasAdministrator());
     const setup = needsSetup ? createSetupLink() : undefined;
     const server = await createServer({
       store,
+      importStore: orderWriter ?? store,
       caller,
       clock: Date.now,
       log,

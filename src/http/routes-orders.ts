@@ -39,8 +39,13 @@ const ORDER_STORED = Type.Object({
   closing: Type.Optional(CLOSING),
 });
 
-export function orderRoutes(parts: { store: Store; clock: () => number; stopping: AbortSignal }): Route[] {
-  const { store, clock, stopping } = parts;
+export function orderRoutes(parts: {
+  store: Store;
+  importStore: Pick<Store, 'putOrders'>;
+  clock: () => number;
+  stopping: AbortSignal;
+}): Route[] {
+  const { store, importStore, clock, stopping } = parts;
   const intake = new OrderIntake(parts);
   return [
     route({
@@ -109,7 +114,8 @@ export function orderRoutes(parts: { store: Store; clock: () => number; stopping
         try {
           // Destroying the request would destroy the connection, and with it the answer about the failure.
           const chunks: AsyncIterable<Buffer> = body.iterator({ destroyOnReturn: false });
-          return await importOrders(chunks, { institutionId: institution.id, store, clock, stopping });
+          const institutionId = institution.id;
+          return await importOrders(chunks, { institutionId, store: importStore, clock, stopping });
         } catch (error) {
           body.resume();
           if (!request.raw.destroyed || error instanceof AppError) throw error;

@@ -48,6 +48,8 @@ import { webServiceRoutes } from './web-service.ts';
 
 export type ServerParts = {
   readonly store: Store;
+  /** Where imports store their orders; by default `store`. */
+  readonly importStore?: Pick<Store, 'putOrders'> | undefined;
   readonly caller: Pick<Caller, 'call'>;
   /** Milliseconds since 1970. */
   readonly clock: () => number;
@@ -157,7 +159,7 @@ export function routeTable(
   parts: Omit<ServerParts, 'log'>,
   stopping: AbortSignal,
 ): { readonly routes: readonly Route[]; readonly gate: Gate } {
-  const { store, clock, vault, setup, limits } = parts;
+  const { store, importStore = store, clock, vault, setup, limits } = parts;
   const findInstitution = institutionFinder(store, clock);
   const principals = new Principals(parts);
   const tokens = new PartnerTokens({ store, findInstitution, vault, clock });
@@ -165,7 +167,7 @@ export function routeTable(
   const userAgent = `Orderhook/${parts.version}`;
   const routes = [
     ...institutionRoutes(parts),
-    ...orderRoutes({ store, clock, stopping }),
+    ...orderRoutes({ store, importStore, clock, stopping }),
     ...interfaceRoutes({ ...parts, resolve: parts.resolve, userAgent }),
     ...scheduleRoutes({ store, clock, stopping }),
     ...resendRoutes({ store, clock }),
