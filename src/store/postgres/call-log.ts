@@ -20,7 +20,10 @@ const COMMIT_SPAN_MS = 60 * 60 * 1_000;
 
 export type AttemptToLog = Attempt & { readonly callTemplateId: number };
 
-/** `headers`: of each, its JSON text where its row keeps them. */
+/**
+ * `headers`: of each, its JSON text where its row keeps them. Columns that say nothing, as most do of what was delivered, are
+ * empty: `unnest` fills up with nulls.
+ */
 export function attemptValues(attempts: readonly AttemptToLog[], headers: SharedHeaders['texts']): Value[] {
   return [
     int8Array(attempts.map(({ closingId }) => closingId)),
@@ -31,14 +34,18 @@ export function attemptValues(attempts: readonly AttemptToLog[], headers: Shared
     int8Array(attempts.map(({ startedAt }) => startedAt)),
     int4Array(attempts.map(({ durationMs }) => Math.round(durationMs))),
     textArray(attempts.map(({ outcome }) => outcome)),
-    textArray(attempts.map(({ reason }) => reason)),
-    textArray(attempts.map(({ detail }) => storable(detail))),
+    textArray(orNone(attempts.map(({ reason }) => reason))),
+    textArray(orNone(attempts.map(({ detail }) => storable(detail)))),
     int4Array(attempts.map(({ answer }) => answer?.status)),
     textArray(headers),
-    textArray(attempts.map(({ answer }) => storable(answer?.bodyStart || undefined))),
-    int8Array(attempts.map(({ nextAttemptAt }) => nextAttemptAt)),
+    textArray(orNone(attempts.map(({ answer }) => storable(answer?.bodyStart || undefined)))),
+    int8Array(orNone(attempts.map(({ nextAttemptAt }) => nextAttemptAt))),
     int8Array(attempts.map(({ callTemplateId }) => callTemplateId)),
   ];
+}
+
+function orNone<T>(values: readonly T[]): readonly T[] {
+  return values.every((value) => value === undefined) ? [] : values;
 }
 
 /** A callee may send the one character that PostgreSQL cannot keep; that must not stop the commit. */
