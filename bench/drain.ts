@@ -21,7 +21,7 @@ import { Sender } from './support/sender.ts';
 import { CONCURRENCY, Service } from './support/service.ts';
 
 const ORDERS = size(60_000, 15_000);
-const ROUNDS = size(5, 2);
+const ROUNDS = size(6, 2);
 const PEER_ORDERS = size(20_000, 10_000);
 const PEER_ROUNDS = size(3, 1);
 const STEP_MS = 120_000;
@@ -83,7 +83,8 @@ for (const name of PEERS) {
 }
 
 for (let round = 0; round <= ROUNDS; round++) {
-  for (const { rounds, drain, rates } of contestants) {
+  // Forwards and backwards, so that none always comes after the same one, whose dirty pages are still written then.
+  for (const { rounds, drain, rates } of round % 2 === 0 ? contestants : contestants.toReversed()) {
     if (round > rounds) continue;
     // What the last one left to be done, such as dirty pages and timers, is not the next one's.
     await wait(SETTLE_MS);
