@@ -17,7 +17,7 @@ const COMMIT_WITHIN_MS = 20;
  * came meanwhile are looked at before them; each would start a call.
  */
 const UNCOMMITTED_MS_MAX = 2 * COMMIT_WITHIN_MS;
-const COMMIT_ATTEMPTS_MAX = 500;
+const COMMIT_ATTEMPTS_MAX = 1_000;
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 5_000;
 
