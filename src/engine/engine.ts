@@ -9,13 +9,17 @@
  *
  * An interface has one runner at most, one that is leaving included: two would call the same orders.
  *
+ * A failure that is not the database's, a bug of ours, stops the interface it belongs to and nothing else: its execution ends
+ * ERROR, the log has the chain of causes, and it is tried again after a while, or at once when its settings change.
+ *
  * It promises the rules of section 5 of the contract. It never looks at HTTP requests or pages: everything it is told
  * comes through the store.
  */
 import { randomUUID } from 'node:crypto';
 import type { Caller } from '../caller/caller.ts';
+import { isStoreUnavailable } from '../model/app-error.ts';
 import type { Clock } from '../model/clock.ts';
-import type { InstitutionId, InterfaceId } from '../model/entities.ts';
+import type { Execution, InstitutionId, InterfaceId } from '../model/entities.ts';
 import type { Log } from '../observe/log.ts';
 import type {
   Change,
@@ -31,6 +35,7 @@ import type {
 import type { ExecutionEnd } from './execution.ts';
 import { ExecutionIds } from './execution-ids.ts';
 import { InterfaceRunner, type RunnerParts } from './interface-runner.ts';
+import { Ledger } from './ledger.ts';
 import { createLogReader, type LogReader } from './log-reader.ts';
 import { Recorder } from './recorder.ts';
 import { keepRetention } from './retention.ts';
@@ -74,25 +79,40 @@ export interface Engine {
 }
 
 const RETRY_MS = 1_000;
+/** An interface that broke calls again what it could not commit: so it rests, twice as long each time. */
+const BROKEN_MS_MIN = 60_000;
+const BROKEN_MS_MAX = 60 * 60_000;
 const STOPPED = 'The process was asked to end.';
 const INTERRUPTED = 'The process ended while this ran; what it had not called stayed in the queue.';
+const BROKEN =
+  'A fault of Orderhook itself stopped the interface; nothing is lost, and the log of the process has the cause.';
+
+/** An interface that stopped because of a fault of ours. */
+type Broken = {
+  /** It is tried again at this time, or when its settings are others than these. */
+  readonly until: number;
+  readonly waitMs: number;
+  readonly updatedAt: number;
+};
 
 export function createEngine(parts: EngineParts): Engine {
   const { store, clock, log, leases = SOLE_NODE } = parts;
   const nodeId = randomUUID();
-  const recorder = new Recorder({ store, nodeId, clock, log, onLost });
+  const recorder = new Recorder({ store, nodeId, clock, log, onLost, onRefused });
+  const ids = new ExecutionIds(store);
   const runners = new Map<InterfaceId, { institutionId: InstitutionId; runner: InterfaceRunner }>();
   /** Runners that start no call any more, until their calls have ended and what came of these is committed, or refused. */
   const leaving = new Map<InterfaceId, Promise<void>>();
   /** Another node has room for these, and their runners have left. */
   const toGiveBack = new Set<InterfaceId>();
+  const broken = new Map<InterfaceId, Broken>();
   let fences = new Map<InterfaceId, Fence>();
   let leasedUntil = 0;
   const runnerParts: RunnerParts = {
     store,
     caller: parts.caller,
     recorder,
-    ids: new ExecutionIds(store),
+    ids,
     reader: parts.reader ?? createLogReader(store),
     clock,
     random: parts.random,
@@ -100,6 +120,7 @@ export function createEngine(parts: EngineParts): Engine {
     userAgent: parts.userAgent,
     leasedUntil: () => leasedUntil,
     onExecutionEnd: parts.onExecutionEnd ?? (() => {}),
+    onBroken: (runner, error) => breakDown(runner, error),
   };
   const toLoad = new Set<InstitutionId | 'all'>();
   let loading: Promise<void> | undefined;
@@ -156,6 +177,8 @@ export function createEngine(parts: EngineParts): Engine {
     for (const [id, held] of runners) {
       if ((institutionId === undefined || held.institutionId === institutionId) && !alive.has(id)) drop(id);
     }
+    if (institutionId !== undefined) return;
+    for (const id of broken.keys()) if (!alive.has(id)) broken.delete(id);
   }
 
   async function renew(): Promise<void> {
@@ -166,7 +189,9 @@ export function createEngine(parts: EngineParts): Engine {
     for (const [id, { runner }] of runners) {
       if (fences.get(id) !== runner.fence) drop(id);
     }
-    for (const id of excess) dismiss(id, 'Another node has room for the interface.', toGiveBack);
+    for (const id of excess) {
+      dismiss(id, 'Another node has room for the interface.', () => toGiveBack.add(id));
+    }
   }
 
   async function giveBack(): Promise<void> {
@@ -181,26 +206,109 @@ export function createEngine(parts: EngineParts): Engine {
     const fence = fences.get(id);
     if (fence === undefined || leaving.has(id) || toGiveBack.has(id)) return;
     const held = runners.get(id);
-    if (held) return held.runner.refresh(config);
-    await store.endInterrupted(institutionId, id, INTERRUPTED, clock.now());
-    const runner = await InterfaceRunner.create(runnerParts, config, fence);
-    runners.set(id, { institutionId, runner });
-    runner.wake();
+    if (!held && rests(config)) return;
+    try {
+      if (held) return await held.runner.refresh(config);
+      await store.endInterrupted(institutionId, id, INTERRUPTED, clock.now());
+      const runner = await InterfaceRunner.create(runnerParts, config, fence);
+      runners.set(id, { institutionId, runner });
+      runner.wake();
+    } catch (error) {
+      if (isStoreUnavailable(error)) throw error;
+      if (held) breakDown(held.runner, error);
+      else noteBroken(config, error);
+    }
+  }
+
+  /** Whether it broke, and neither is its rest over nor did anybody change it since. */
+  function rests({ externalInterface: { id, updatedAt } }: EngineInterface): boolean {
+    const before = broken.get(id);
+    return before !== undefined && before.updatedAt === updatedAt && clock.now() < before.until;
+  }
+
+  function noteBroken({ externalInterface, institutionCode }: EngineInterface, error: unknown): void {
+    const { id, updatedAt } = externalInterface;
+    const now = clock.now();
+    const before = broken.get(id);
+    const isAgain = before !== undefined && now - before.until < BROKEN_MS_MAX;
+    const waitMs = isAgain ? Math.min(2 * before.waitMs, BROKEN_MS_MAX) : BROKEN_MS_MIN;
+    broken.set(id, { until: now + waitMs, waitMs, updatedAt });
+    log.error(
+      {
+        event: 'interface.broken',
+        institution: institutionCode,
+        interfaceId: id,
+        retryMs: waitMs,
+        err: error,
+      },
+      'a fault of ours stopped one interface; all others go on',
+    );
+  }
+
+  function breakDown(runner: InterfaceRunner, error: unknown): void {
+    const { id, institutionId } = runner.config.externalInterface;
+    // One that is leaving already starts nothing more.
+    if (runners.get(id)?.runner !== runner) {
+      log.error(
+        { event: 'interface.broken', interfaceId: id, err: error },
+        'a fault of ours while it was left',
+      );
+      return;
+    }
+    noteBroken(runner.config, error);
+    dismiss(id, BROKEN, () => recordBreakdown(institutionId, runner), true);
+  }
+
+  /** Nothing else of the runner is committed any more, so that its last execution is on record goes a way of its own. */
+  async function recordBreakdown(institutionId: InstitutionId, runner: InterfaceRunner): Promise<void> {
+    const { id } = runner.config.externalInterface;
+    try {
+      const ledger = new Ledger(institutionId, id, runner.fence, 0);
+      const last = runner.lastExecution;
+      const broken = last?.status === 'ERROR' ? last : await executionThatBroke(runner.config);
+      ledger.noteExecution(broken);
+      const progress = ledger.take();
+      if (progress) await store.commitProgress([progress], nodeId);
+    } catch (error) {
+      log.error(
+        { event: 'interface.breakdown_untold', interfaceId: id, err: error },
+        'its execution is not on record',
+      );
+    }
+  }
+
+  /** Where no execution was under way when it broke: under a schedule that works by itself, so that it is found there. */
+  async function executionThatBroke({ externalInterface, schedules }: EngineInterface): Promise<Execution> {
+    const { id: interfaceId, institutionId } = externalInterface;
+    const schedule = schedules.find(({ launch }) => launch === 'AUTOMATIC') ?? schedules[0];
+    const at = clock.now();
+    return {
+      id: await ids.take(),
+      institutionId,
+      interfaceId,
+      ...(schedule && { scheduleId: schedule.id }),
+      trigger: 'AUTOMATIC',
+      startedAt: at,
+      endedAt: at,
+      status: 'ERROR',
+      ...{ looked: 0, filteredOut: 0, called: 0, delivered: 0, failed: 0, abandoned: 0 },
+      message: BROKEN,
+    };
   }
 
   function drop(id: InterfaceId): void {
     dismiss(id, 'The interface was deleted, or another node holds it.');
   }
 
-  /** Does nothing when it has no runner, or that is leaving already. `then`: where it enters when its runner has left. */
-  function dismiss(id: InterfaceId, message: string, then?: Set<InterfaceId>): void {
+  /** Does nothing when it has no runner, or that is leaving already. `afterwards`: what follows when its runner has left. */
+  function dismiss(id: InterfaceId, message: string, afterwards?: () => unknown, isError = false): void {
     const held = runners.get(id);
     if (!held) return;
     runners.delete(id);
-    const left = held.runner.stop(message).then(async () => {
+    const left = held.runner.stop(message, isError).then(async () => {
       await recorder.flush();
+      await afterwards?.();
       leaving.delete(id);
-      then?.add(id);
       // To give it back, or to begin anew under another lease.
       load(held.institutionId);
     });
@@ -212,6 +320,14 @@ export function createEngine(parts: EngineParts): Engine {
     for (const { interfaceId, fence } of lost) {
       if (runners.get(interfaceId)?.runner.fence === fence) drop(interfaceId);
     }
+  }
+
+  /** The runner of before, or that of another lease, hears nothing of it. */
+  function onRefused({ interfaceId, fence }: Progress, error: unknown): void {
+    const runner = runners.get(interfaceId)?.runner;
+    if (runner?.fence === fence) breakDown(runner, error);
+    else
+      log.error({ event: 'commit.refused', interfaceId, err: error }, 'the store does not take an outcome');
   }
 
   /** For leases, and for a change that nobody was told of. */

@@ -259,7 +259,12 @@ export class ExecutionRun {
       return;
     }
     caller.call(target.fill(delivery.orderId), { allowPrivate }, (outcome) => {
-      this.#ended(delivery, startedAt, target, outcome);
+      try {
+        this.#ended(delivery, startedAt, target, outcome);
+      } catch (error) {
+        // Thrown on from here it would end the thread, with all interfaces in it.
+        return this.#fail?.(error);
+      }
       this.#pump();
     });
   }

@@ -15,8 +15,9 @@
  */
 
 import type { Caller } from '../caller/caller.ts';
+import { isStoreUnavailable } from '../model/app-error.ts';
 import type { Clock } from '../model/clock.ts';
-import { type ExecutionId, isContinuous, type Schedule } from '../model/entities.ts';
+import { type Execution, type ExecutionId, isContinuous, type Schedule } from '../model/entities.ts';
 import type { Log } from '../observe/log.ts';
 import type {
   EngineInterface,
@@ -51,6 +52,8 @@ export type RunnerParts = {
   readonly log: Log;
   readonly userAgent: string;
   readonly onExecutionEnd: (end: ExecutionEnd) => void;
+  /** A failure that is not the database's: the runner can do nothing any more. */
+  readonly onBroken: (runner: InterfaceRunner, error: unknown) => void;
 };
 
 /** Looks again at least this often, so that a clock that jumped is noticed. */
@@ -77,6 +80,7 @@ export class InterfaceRunner {
   #config: EngineInterface;
   #target: CallTarget;
   #current: ExecutionRun | undefined;
+  #lastExecution: Execution | undefined;
   #working: Promise<void> | undefined;
   #wanted = false;
   #stopping = false;
@@ -114,6 +118,16 @@ export class InterfaceRunner {
     );
   }
 
+  /** The settings as they were last heard of. */
+  get config(): EngineInterface {
+    return this.#config;
+  }
+
+  /** The last one that ended here, as it is to be on record. */
+  get lastExecution(): Execution | undefined {
+    return this.#lastExecution;
+  }
+
   /** The settings as they are now. They hold for the next call; a filter, for the next execution. */
   async refresh(config: EngineInterface): Promise<void> {
     const before = this.#config;
@@ -146,10 +160,10 @@ export class InterfaceRunner {
   }
 
   /** Starts no further call, and resolves when those that run have ended and their outcomes are noted. */
-  async stop(message: string): Promise<void> {
+  async stop(message: string, isError = false): Promise<void> {
     this.#stopping = true;
     this.#cancelTimer?.();
-    this.#current?.stop(message);
+    this.#current?.stop(message, isError);
     await this.#working;
   }
 
@@ -162,6 +176,10 @@ export class InterfaceRunner {
         }
         this.#sleep();
       } catch (error) {
+        if (!isStoreUnavailable(error)) {
+          this.#parts.onBroken(this, error);
+          return;
+        }
         const { id } = this.#config.externalInterface;
         this.#parts.log.error(
           { event: 'execution.broken', interfaceId: id, err: error },
@@ -261,7 +279,8 @@ export class InterfaceRunner {
     const refusal = this.#refusal(now);
     if (refusal) run.stop(refusal, true);
     const end = await this.#make(run).catch((error: unknown) => {
-      ledger.noteExecution(run.record('ERROR', 'The database could not be read.'));
+      this.#lastExecution = run.record('ERROR', 'The queue could not be read.');
+      ledger.noteExecution(this.#lastExecution);
       recorder.note(ledger);
       throw error;
     });
@@ -394,6 +413,7 @@ export class InterfaceRunner {
   }
 
   #tell(end: ExecutionEnd): void {
+    this.#lastExecution = end.record;
     const { institutionId: _, endedAt = 0, ...record } = end.record;
     const durationMs = endedAt - record.startedAt;
     const line = {

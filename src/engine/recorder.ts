@@ -3,7 +3,16 @@
  *
  * Promises: an outcome is on disk, or its call is among those that a crash may repeat (contract, section 5). When the
  * database is away it keeps what it has, tries again, and lets no new call start (`isBehind`), so that the bound holds.
+ * A commit that fails for another reason is a bug of ours, which no repetition mends: the interface whose progress is refused
+ * is found and given up, and the progress of all others is committed without it (contract, section 9).
+ *
+ * ```
+ *   commit of all ──ok──> done
+ *        ├── the database is away ──> the same again, later, without end
+ *        └── refused ──> each half alone ──> … ──> one interface alone: `onRefused`
+ * ```
  */
+import { isStoreUnavailable } from '../model/app-error.ts';
 import type { Clock } from '../model/clock.ts';
 import type { InterfaceId } from '../model/entities.ts';
 import type { Log } from '../observe/log.ts';
@@ -21,12 +30,16 @@ const COMMIT_ATTEMPTS_MAX = 1_000;
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 5_000;
 
+/** What one ledger has for a commit. */
+type Taken = { readonly ledger: Ledger; readonly progress: Progress };
+
 export class Recorder {
   readonly #store: Pick<QueueStore, 'commitProgress'>;
   readonly #nodeId: NodeId;
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #onLost: (lost: readonly Progress[]) => void;
+  readonly #onRefused: (refused: Progress, error: unknown) => void;
   #dirty = new Set<Ledger>();
   /** Something they did was refused. What they do after it builds on that, so it must not be committed either. */
   readonly #forsaken = new WeakSet<Ledger>();
@@ -41,19 +54,25 @@ export class Recorder {
   #resumed: (() => void)[] = [];
   #retryMs = RETRY_MS_MIN;
 
-  /** `onLost`: this node does not hold these interfaces any more under these fences, and nothing of this was committed. */
+  /**
+   * `onLost`: this node does not hold these interfaces any more under these fences, and nothing of this was committed.
+   * `onRefused`: the store does not take this progress, and would not if it were asked again. What the interface does from
+   * here on is not committed either.
+   */
   constructor(parts: {
     readonly store: Pick<QueueStore, 'commitProgress'>;
     readonly nodeId: NodeId;
     readonly clock: Clock;
     readonly log: Log;
     readonly onLost: (lost: readonly Progress[]) => void;
+    readonly onRefused: (refused: Progress, error: unknown) => void;
   }) {
     this.#store = parts.store;
     this.#nodeId = parts.nodeId;
     this.#clock = parts.clock;
     this.#log = parts.log;
     this.#onLost = parts.onLost;
+    this.#onRefused = parts.onRefused;
   }
 
   /** The commit of earlier outcomes takes longer than it may: start no call until `whenCaughtUp` says so. */
@@ -94,10 +113,10 @@ export class Recorder {
     if (this.#commit) return;
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
-    const taken = new Map<Progress, Ledger>();
+    const taken: Taken[] = [];
     for (const ledger of this.#dirty) {
       const progress = ledger.take();
-      if (progress) taken.set(progress, ledger);
+      if (progress) taken.push({ ledger, progress });
     }
     this.#dirty.clear();
     this.#attempts = 0;
@@ -117,38 +136,55 @@ export class Recorder {
     });
   }
 
-  async #commitUntilDone(taken: ReadonlyMap<Progress, Ledger>): Promise<void> {
-    const progress = [...taken.keys()];
-    for (;;) {
+  /** Resolves when all of it is on disk, lost or refused. */
+  async #commitUntilDone(taken: readonly Taken[]): Promise<void> {
+    while (taken.length > 0) {
       const cancelOverdue = this.#clock.after(COMMIT_WITHIN_MS, () => {
         this.#overdue = true;
       });
       try {
+        const progress = taken.map((one) => one.progress);
         const lost = await this.#store.commitProgress(progress, this.#nodeId);
-        cancelOverdue();
-        if (lost.length > 0) this.#forsake(taken, lost);
         this.#retryMs = RETRY_MS_MIN;
+        if (lost.length > 0) this.#forsakeLost(taken, lost);
         return;
       } catch (error) {
-        cancelOverdue();
+        if (!isStoreUnavailable(error)) return await this.#commitInParts(taken, error);
         this.#overdue = true;
         this.#log.error(
           { event: 'commit.failed', err: error, retryMs: this.#retryMs },
           'outcomes wait to be committed',
         );
-        await new Promise<void>((resolve) => this.#clock.after(this.#retryMs, resolve));
-        this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MS_MAX);
+      } finally {
+        cancelOverdue();
       }
+      await new Promise<void>((resolve) => this.#clock.after(this.#retryMs, resolve));
+      this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MS_MAX);
     }
   }
 
-  #forsake(taken: ReadonlyMap<Progress, Ledger>, lost: readonly InterfaceId[]): void {
-    const refused = [...taken.keys()].filter(({ interfaceId }) => lost.includes(interfaceId));
-    for (const progress of refused) {
-      const ledger = taken.get(progress) as Ledger;
-      this.#forsaken.add(ledger);
-      this.#dirty.delete(ledger);
+  /** Finds out whose progress it is that the store refuses; all others have theirs on disk then. */
+  async #commitInParts(taken: readonly Taken[], error: unknown): Promise<void> {
+    const [first, second] = taken;
+    if (first === undefined) return;
+    if (second !== undefined) {
+      const middle = Math.ceil(taken.length / 2);
+      await this.#commitUntilDone(taken.slice(0, middle));
+      await this.#commitUntilDone(taken.slice(middle));
+      return;
     }
-    this.#onLost(refused);
+    this.#forsake(first.ledger);
+    this.#onRefused(first.progress, error);
+  }
+
+  #forsakeLost(taken: readonly Taken[], lost: readonly InterfaceId[]): void {
+    const refused = taken.filter(({ progress }) => lost.includes(progress.interfaceId));
+    for (const { ledger } of refused) this.#forsake(ledger);
+    this.#onLost(refused.map(({ progress }) => progress));
+  }
+
+  #forsake(ledger: Ledger): void {
+    this.#forsaken.add(ledger);
+    this.#dirty.delete(ledger);
   }
 }

@@ -39,6 +39,11 @@ export class AppError extends Error {
   }
 }
 
+/** The database cannot be used right now, which passes: the only failure that is worth trying again without end. */
+export function isStoreUnavailable(error: unknown): boolean {
+  return error instanceof AppError && error.code === 'store_unavailable';
+}
+
 /** One error that lists all the problems; nothing when there are none. */
 export function throwProblems(problems: readonly Problem[]): void {
   const [first, second] = problems;

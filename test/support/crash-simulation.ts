@@ -21,7 +21,7 @@ import { ATTEMPTS_MAX } from '../../src/model/limits.ts';
 import { readOrderDetails } from '../../src/model/order.ts';
 import type { CallRequest, Outcome } from '../../src/model/outcome.ts';
 import { createLog } from '../../src/observe/log.ts';
-import type { ResendSelection, Store } from '../../src/store/store.ts';
+import type { Progress, ResendSelection, Store } from '../../src/store/store.ts';
 import { INTERFACE, orderText } from '../store-contract.ts';
 import { SeededRandom } from './crash-random.ts';
 import { UNCOMMITTED_MS } from './crash-verdict.ts';
@@ -32,6 +32,8 @@ const FILTER = 'OrderDetailsData.OrderType=SALE';
 const STEPS = { min: 6, max: 18 };
 /** Half of the 50 ms: what ends while one commit runs is in the next. */
 const COMMIT_MS_MAX = 25;
+/** So long an outcome may wait while the store is asked for each half of a commit. */
+const REFUSED_MS = UNCOMMITTED_MS + 10 * COMMIT_MS_MAX;
 const EXECUTIONS_MAX = 3_000;
 const DRAIN_TURNS_MAX = 400;
 const NEVER = new Promise<never>(() => {});
@@ -46,6 +48,7 @@ export type HistoryCounts = {
   resends: number;
   repeated: number;
   abandoned: number;
+  refusals: number;
 };
 
 export function emptyCounts(): HistoryCounts {
@@ -58,6 +61,7 @@ export function emptyCounts(): HistoryCounts {
     resends: 0,
     repeated: 0,
     abandoned: 0,
+    refusals: 0,
   };
 }
 
@@ -96,6 +100,8 @@ type Side = {
   filterLingers: boolean;
   /** No call may start. */
   isShut: boolean;
+  /** The store takes no progress of it, for a reason that no repetition mends. */
+  isRefused: boolean;
 };
 
 /** One life of the engine; dead, it does nothing more, and nothing reaches it. */
@@ -200,6 +206,7 @@ export class History {
       wasResent: false,
       filterLingers: false,
       isShut: false,
+      isRefused: false,
     };
     await this.#open(side);
     return side;
@@ -221,7 +228,8 @@ export class History {
     if (choice < 0.77) return this.#resend(side);
     if (choice < 0.8) return this.#turnOpening(side);
     if (choice < 0.87) return this.#turnOutage();
-    if (choice < 0.92) return this.#crash();
+    if (choice < 0.9) return this.#crash();
+    if (choice < 0.92) return this.#turnRefusal(side);
     if (choice < 0.96) {
       this.#crashInCommit = random.isTrue(0.5) ? 'before' : 'after';
       this.#tell(`crash ${this.#crashInCommit} the next commit`);
@@ -399,6 +407,13 @@ export class History {
     for (const side of this.#sides) side.isShut = false;
   }
 
+  async #turnRefusal(side: Side): Promise<void> {
+    side.isRefused = !side.isRefused;
+    this.#tell(`the store ${side.isRefused ? 'refuses' : 'takes'} the progress of ${side.external.id}`);
+    // Somebody who has mended it says so by a change; otherwise the interface rests.
+    if (!side.isRefused) await this.#changeInterface(side, {});
+  }
+
   // ------------------------------------------------------------------------------------------------------- the engine
 
   async #start(): Promise<void> {
@@ -507,7 +522,8 @@ export class History {
       releaseLeases: guard(store.releaseLeases),
       resendDeliveries: guard(store.resendDeliveries),
       removeOlderThan: guard(store.removeOlderThan),
-      commitProgress: (progress, nodeId) => this.#commit(life, () => store.commitProgress(progress, nodeId)),
+      commitProgress: (progress, nodeId) =>
+        this.#commit(life, progress, () => store.commitProgress(progress, nodeId)),
       subscribe: (listener) => {
         life.unsubscribe = store.subscribe((change) => life.isAlive && listener(change));
         return life.unsubscribe;
@@ -515,7 +531,7 @@ export class History {
     };
   }
 
-  async #commit<R>(life: Life, commit: () => Promise<R>): Promise<R> {
+  async #commit<R>(life: Life, progress: readonly Progress[], commit: () => Promise<R>): Promise<R> {
     if (!life.isAlive) return NEVER;
     if (this.#isAway) {
       this.#behind = { since: this.#behind?.since ?? this.#clock.now(), until: Number.POSITIVE_INFINITY };
@@ -528,12 +544,35 @@ export class History {
     const commitMs = this.#random.integer(0, COMMIT_MS_MAX);
     await new Promise<void>((resolve) => this.#clock.after(commitMs, resolve));
     if (!life.isAlive) return NEVER;
+    this.#refuse(progress);
     const result = await commit();
     if (this.#behind?.until === Number.POSITIVE_INFINITY) this.#behind.until = this.#clock.now();
     else this.#behind = undefined;
     if (this.#crashInCommit !== 'after') return result;
     this.#crash();
     return NEVER;
+  }
+
+  /**
+   * What such an interface did and could not store, it may do again: how much, is not promised for a bug of ours. What
+   * it does not do again is found at the end.
+   */
+  #refuse(progress: readonly Progress[]): void {
+    const sides = this.#sides.filter(
+      ({ isRefused, external }) => isRefused && progress.some((one) => one.interfaceId === external.id),
+    );
+    if (sides.length === 0) return;
+    this.counts.refusals += 1;
+    const refusal: Crash = { bound: Number.POSITIVE_INFINITY, repeated: 0 };
+    for (const side of sides) {
+      this.#tell(`  refused ${side.external.id}`);
+      side.lastFirst = 0;
+      for (const pair of side.pairs.values()) {
+        const mayBeUnstored = pair.endedAt >= this.#clock.now() - REFUSED_MS;
+        if (pair.state === 'running' || (pair.state !== 'none' && mayBeUnstored)) pair.takenBy ??= refusal;
+      }
+    }
+    throw new Error('This progress is refused for good.');
   }
 
   // -------------------------------------------------------------------------------------------------------- the callee
@@ -646,6 +685,7 @@ export class History {
     this.#crashInCommit = undefined;
     this.#calleeMood = 'good';
     if (!this.#life?.isAlive) await this.#start();
+    for (const side of this.#sides) if (side.isRefused) await this.#turnRefusal(side);
     for (const side of this.#sides) {
       if (!side.external.active) await this.#changeInterface(side, { active: true });
       if (side.openingId === undefined) await this.#open(side);
