@@ -269,7 +269,9 @@ describe('the engine', () => {
         frequencyMinutes: 1,
         start: now + 10 * MINUTE,
         end: now + 12 * MINUTE,
+        batchSize: 1,
       });
+      await fixture.close(5);
       await fixture.clock.advance(9 * MINUTE);
       assert.equal((await fixture.executions(schedule)).length, 0);
       await fixture.clock.advance(30 * MINUTE);
@@ -279,20 +281,34 @@ describe('the engine', () => {
       );
     });
 
-    test('after a stop it runs once, not once per missed time', async () => {
+    test('after a stop it runs once, not once per missed time, and then at its usual times again', async () => {
       const one = await fixture.createInterface();
-      const schedule = await fixture.createSchedule(one, { launch: 'AUTOMATIC', frequencyMinutes: 1 });
-      await fixture.clock.advance(100);
+      const createdAt = fixture.clock.now();
+      await fixture.close(60);
+      const schedule = await fixture.createSchedule(one, {
+        launch: 'AUTOMATIC',
+        frequencyMinutes: 15,
+        batchSize: 1,
+      });
+      await fixture.clock.advance(10 * MINUTE);
       await fixture.engine.stop();
-      fixture.clock.jump(60 * MINUTE);
+      fixture.clock.jump(61 * MINUTE);
       await fixture.restart();
-      await fixture.clock.advance(30 * SECOND);
-      assert.equal((await fixture.executions(schedule)).length, 2);
+      await fixture.clock.advance(20 * MINUTE);
+      const minutes = (await fixture.executions(schedule)).map(({ startedAt }) =>
+        Math.floor((startedAt - createdAt) / MINUTE),
+      );
+      assert.deepEqual(minutes.reverse(), [0, 71, 75, 90]);
     });
 
     test('a clock set forward or back an hour makes it neither stall nor burst', async () => {
       const one = await fixture.createInterface();
-      const schedule = await fixture.createSchedule(one, { launch: 'AUTOMATIC', frequencyMinutes: 1 });
+      await fixture.close(60);
+      const schedule = await fixture.createSchedule(one, {
+        launch: 'AUTOMATIC',
+        frequencyMinutes: 1,
+        batchSize: 1,
+      });
       await fixture.clock.advance(100);
       for (const jump of [60 * MINUTE, -60 * MINUTE]) {
         const before = (await fixture.executions(schedule)).length;
@@ -304,6 +320,54 @@ describe('the engine', () => {
           `${made} executions in 3 minutes after a jump of ${jump / MINUTE} minutes`,
         );
       }
+    });
+
+    test('a run that found nothing leaves no row; the schedule knows when it ran, and how', async () => {
+      const one = await fixture.createInterface();
+      const startedAt = fixture.clock.now();
+      const schedule = await fixture.createSchedule(one, { launch: 'AUTOMATIC', frequencyMinutes: 1 });
+      await fixture.clock.advance(10 * MINUTE + 100);
+      assert.deepEqual(await fixture.executions(schedule), []);
+      const known = await fixture.store.scheduleById(fixture.institution.id, schedule.id);
+      assert.equal(known?.lastRunAt, startedAt + 10 * MINUTE);
+      assert.equal(known.lastStatus, 'OK');
+      const manual = await fixture.createSchedule(one);
+      assert.equal((await fixture.run(manual)).looked, 0, 'a run by hand has its row: somebody asked for it');
+    });
+
+    test('a short outage uses up no attempts of a frequent schedule', async () => {
+      const one = await fixture.createInterface();
+      await fixture.close(17);
+      await fixture.createSchedule(one, { launch: 'AUTOMATIC', frequencyMinutes: 1 });
+      fixture.callee.outcome = () => answered(503);
+      await fixture.clock.advance(12 * MINUTE);
+      fixture.callee.outcome = () => answered();
+      await fixture.clock.advance(60 * MINUTE);
+      assert.deepEqual(await fixture.queue(one), { waiting: 0, owed: 0, abandoned: 0 });
+      const most = Math.max(...(await fixture.calls(one)).map(({ attempt }) => attempt));
+      assert.ok(most < 12, `attempt ${most}`);
+    });
+
+    test('an interface may have fewer attempts, or more', async () => {
+      const few = await fixture.createInterface({ attemptsMax: 2 });
+      const many = await fixture.createInterface({
+        attemptsMax: 15,
+        url: 'https://crm.example/many/${orderId}',
+      });
+      for (const one of [few, many]) await fixture.createSchedule(one, CONTINUOUS);
+      fixture.callee.outcome = () => answered(500);
+      await fixture.close(1);
+      await fixture.clock.advance(MINUTE);
+      assert.equal((await fixture.queue(few))?.abandoned, 1);
+      await fixture.clock.advance(12 * 60 * MINUTE);
+      assert.equal((await fixture.queue(many))?.abandoned, 1);
+      const ofMany = await fixture.calls(many);
+      assert.deepEqual([ofMany.length, ofMany[0]?.attempt, ofMany[0]?.outcome], [15, 15, 'ABANDONED']);
+      const lastWait = (ofMany[0]?.startedAt ?? 0) - (ofMany[1]?.startedAt ?? 0);
+      assert.ok(
+        Math.abs(lastWait - 60 * MINUTE) < MINUTE,
+        `from the eleventh on an hour, not ${lastWait} ms`,
+      );
     });
 
     test('a failed call says when the next attempt is', async () => {
@@ -385,7 +449,10 @@ describe('the engine', () => {
       const gaps = starts.slice(1).map((at, index) => Math.round((at - (starts[index] ?? 0)) / SECOND));
       assert.deepEqual(gaps.slice(0, 9), [5, 10, 20, 40, 80, 160, 300, 300, 300]);
       const executions = await fixture.executions(schedule);
-      assert.ok(executions.every(({ status, called }) => status === 'ERROR' && called === 10));
+      assert.ok(executions.every(({ status }) => status === 'ERROR'));
+      assert.equal(executions.at(-1)?.called, 10);
+      // Owed orders that are due are called in turn with new ones, and do not count while new ones wait.
+      assert.ok(executions.every(({ called }) => called >= 10 && called <= 20));
       fixture.callee.outcome = () => answered();
       await fixture.clock.advance(6 * MINUTE);
       assert.equal((await fixture.queue(one))?.waiting, 0);
@@ -649,8 +716,8 @@ describe('the engine', () => {
       await fixture.clock.advance(50);
       assert.equal((await fixture.queue(alive))?.waiting, 0);
       assert.equal((await fixture.queue(dead))?.waiting, 300);
-      fixture.callee.release();
       fixture.callee.outcome = () => answered();
+      fixture.callee.release();
     });
 
     test('a proxy opening that is revoked stops what runs, loses nothing, and all goes on when it is opened again', async () => {

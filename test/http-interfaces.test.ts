@@ -32,6 +32,7 @@ describe('interfaces', () => {
       concurrency: 8,
       simulation: false,
       active: true,
+      attemptsMax: 12,
       destination: 'partner.example:443',
       createdAt: '2026-01-05T09:00:00.000Z',
       updatedAt: '2026-01-05T09:00:00.000Z',

@@ -28,6 +28,7 @@ export const INTERFACE: InterfaceSettings & { destination: string } = {
   method: 'GET',
   granularity: 'TICKETS',
   concurrency: 8,
+  attemptsMax: 12,
   simulation: false,
   active: true,
   destination: 'crm.example:443',
@@ -516,11 +517,12 @@ export function storeContract(name: string, open: OpenStore): void {
                 ...counts,
               }),
             ],
-            ranAt: [{ scheduleId, at: NOW + 2 }],
+            ranAt: [{ scheduleId, at: NOW + 2, status: 'WARNING' }],
           }),
         );
         assert.deepEqual(changes.at(-1), { kind: 'executions_ended', executionIds: [first + 1] });
-        assert.equal((await store.scheduleById(venue.id, scheduleId))?.lastRunAt, NOW + 2);
+        const ran = await store.scheduleById(venue.id, scheduleId);
+        assert.deepEqual([ran?.lastRunAt, ran?.lastStatus], [NOW + 2, 'WARNING']);
         const page = await store.executions(venue.id, scheduleId, { limit: 2 });
         assert.deepEqual(
           page.items.map(({ id }) => id),

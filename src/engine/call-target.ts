@@ -1,6 +1,7 @@
 /** An interface made ready to be called: compiled once per change of it, not per order. */
 
 import { compileFilter, type Filter } from '../filter/filter.ts';
+import type { Method } from '../model/entities.ts';
 import type { CallRequest } from '../model/outcome.ts';
 import type { EngineInterface, QueueStore } from '../store/store.ts';
 import { compileTemplate } from '../template/template.ts';
@@ -16,6 +17,12 @@ export type CallTarget = {
   /** Undefined: there is no open proxy opening, so nothing may be called. */
   readonly opening: { readonly allowPrivate: boolean } | undefined;
   readonly destination: string;
+  /** Attempts of one delivery, after which it is abandoned. */
+  readonly attemptsMax: number;
+  /** Whether the other one calls the same URL with the same method: what a callee asked for holds for that only. */
+  isSameDestination(other: CallTarget): boolean;
+  readonly method: Method;
+  readonly url: string;
 };
 
 export async function prepareTarget(
@@ -35,5 +42,9 @@ export async function prepareTarget(
     active: externalInterface.active,
     opening,
     destination: externalInterface.destination,
+    attemptsMax: externalInterface.attemptsMax,
+    isSameDestination: (other) => other.url === url && other.method === method,
+    method,
+    url,
   };
 }

@@ -39,6 +39,7 @@ import { Ledger } from './ledger.ts';
 import { createLogReader, type LogReader } from './log-reader.ts';
 import { Recorder } from './recorder.ts';
 import { keepRetention } from './retention.ts';
+import { Shortage } from './shortage.ts';
 
 export type EngineStore = QueueStore &
   LeaseStore &
@@ -75,10 +76,20 @@ export interface Engine {
   start(): Promise<void>;
   /** Starts no new call, lets those that run end, commits what came of them, and gives its interfaces back. */
   stop(): Promise<void>;
+  /**
+   * Takes a slot of an interface's concurrency for a call outside of its queue, after a moment's wait if need be: resolves
+   * with what gives it back. `full`: none became free. `elsewhere`: the interface is not worked by this node.
+   */
+  reserveSlot(
+    institutionId: InstitutionId,
+    interfaceId: InterfaceId,
+  ): Promise<(() => void) | 'full' | 'elsewhere'>;
   readiness(): { readonly ready: boolean; readonly because?: string };
 }
 
 const RETRY_MS = 1_000;
+/** How long a call outside of the queue waits for a slot. */
+const SLOT_WAIT_MS = 1_000;
 /** An interface that broke calls again what it could not commit: so it rests, twice as long each time. */
 const BROKEN_MS_MIN = 60_000;
 const BROKEN_MS_MAX = 60 * 60_000;
@@ -99,6 +110,7 @@ export function createEngine(parts: EngineParts): Engine {
   const { store, clock, log, leases = SOLE_NODE } = parts;
   const nodeId = randomUUID();
   const recorder = new Recorder({ store, nodeId, clock, log, onLost, onRefused });
+  const shortage = new Shortage({ clock, log });
   const ids = new ExecutionIds(store);
   const runners = new Map<InterfaceId, { institutionId: InstitutionId; runner: InterfaceRunner }>();
   /** Runners that start no call any more, until their calls have ended and what came of these is committed, or refused. */
@@ -112,6 +124,7 @@ export function createEngine(parts: EngineParts): Engine {
     store,
     caller: parts.caller,
     recorder,
+    shortage,
     ids,
     reader: parts.reader ?? createLogReader(store),
     clock,
@@ -363,6 +376,7 @@ export function createEngine(parts: EngineParts): Engine {
     async stop() {
       stopping = true;
       for (const release of releasers) release();
+      shortage.stop();
       await loading;
       await Promise.all([
         ...[...runners.values()].map(({ runner }) => runner.stop(STOPPED)),
@@ -372,7 +386,20 @@ export function createEngine(parts: EngineParts): Engine {
       await store.releaseLeases(nodeId);
     },
 
+    async reserveSlot(institutionId, interfaceId) {
+      const held = runners.get(interfaceId);
+      if (held?.institutionId !== institutionId) return 'elsewhere';
+      const { runner } = held;
+      if (!(await runner.reserveSlot(SLOT_WAIT_MS))) return 'full';
+      return () => runner.giveBackSlot();
+    },
+
     readiness() {
+      if (shortage.because !== undefined)
+        return {
+          ready: false,
+          because: `Calls wait, for want of something on this machine: ${shortage.because}`,
+        };
       if (recorder.isBehind) return { ready: false, because: 'Outcomes wait to be committed.' };
       if (clock.now() >= leasedUntil)
         return { ready: false, because: 'The leases of this node were not renewed.' };

@@ -13,7 +13,14 @@
 import type { Filter } from '../filter/filter.ts';
 import { Bag } from '../model/bag.ts';
 import type { Attempt, ClosingId } from '../model/delivery.ts';
-import type { Execution, ExecutionId, InstitutionId, InterfaceId, ScheduleId } from '../model/entities.ts';
+import type {
+  Execution,
+  ExecutionId,
+  ExecutionStatus,
+  InstitutionId,
+  InterfaceId,
+  ScheduleId,
+} from '../model/entities.ts';
 import { JsonText } from '../model/lossless-json.ts';
 import type { OrderId } from '../model/order.ts';
 import type { Fence, OwedDelivery, Position, Progress, ResendDelivery } from '../store/store.ts';
@@ -98,7 +105,7 @@ type Pending = {
   abandoned: Mutable<Progress>['abandoned'][number][];
   attempts: (Attempt & { callTemplateId: number })[];
   executions: Map<number, Execution>;
-  ranAt: { scheduleId: ScheduleId; at: number }[];
+  ranAt: Map<ScheduleId, { at: number; status: ExecutionStatus }>;
   heldUntil: number | null | undefined;
 };
 
@@ -113,6 +120,7 @@ export class Ledger {
   #newestDone: { sequence: number; place: Place } | undefined;
   #placeMoved = false;
   #owedCount: number;
+  #touched: Set<ClosingId> | undefined;
 
   constructor(institutionId: InstitutionId, interfaceId: InterfaceId, fence: Fence, owedCount: number) {
     this.institutionId = institutionId;
@@ -128,6 +136,21 @@ export class Ledger {
 
   get runningCount(): number {
     return this.#running.size;
+  }
+
+  /**
+   * Keeps, until its end, the closings that run and those that begin to: what the store says of these is old. At most one
+   * at a time.
+   */
+  watchTouched(): { readonly touched: ReadonlySet<ClosingId>; end(): void } {
+    const touched = new Set(this.#running.items().map(({ closingId }) => closingId));
+    this.#touched = touched;
+    return {
+      touched,
+      end: () => {
+        if (this.#touched === touched) this.#touched = undefined;
+      },
+    };
   }
 
   /** The closing up to which a resend is done, when it was the last that was worked. */
@@ -151,6 +174,7 @@ export class Ledger {
     this.#sequence += 1;
     delivery.sequence = this.#sequence;
     this.#running.add(delivery);
+    this.#touched?.add(delivery.closingId);
   }
 
   /** The filter said no: done without a call. */
@@ -172,8 +196,9 @@ export class Ledger {
     this.#isDirty = true;
   }
 
-  noteRun(scheduleId: ScheduleId, at: number): void {
-    this.#pending.ranAt.push({ scheduleId, at });
+  /** A schedule ran by itself at this time, and how it is with that run. */
+  noteRun(scheduleId: ScheduleId, at: number, status: ExecutionStatus): void {
+    this.#pending.ranAt.set(scheduleId, { at, status });
     this.#isDirty = true;
   }
 
@@ -235,7 +260,7 @@ export class Ledger {
       abandoned,
       attempts,
       executions: [...executions.values()],
-      ranAt,
+      ranAt: [...ranAt].map(([scheduleId, run]) => ({ scheduleId, ...run })),
       ...(heldUntil === undefined ? {} : { heldUntil }),
     };
   }
@@ -258,7 +283,7 @@ function emptyPending(): Pending {
     abandoned: [],
     attempts: [],
     executions: new Map(),
-    ranAt: [],
+    ranAt: new Map(),
     heldUntil: undefined,
   };
 }

@@ -2,8 +2,8 @@
 import type { ClosingId } from '../model/delivery.ts';
 import type { ExecutionId, InstitutionId } from '../model/entities.ts';
 import type { ResendStore } from '../store/store.ts';
-import type { WorkSource } from './execution.ts';
 import { Delivery } from './ledger.ts';
+import { letOthersGo, type WorkSource } from './work-source.ts';
 
 const READ_AHEAD = 500;
 
@@ -15,6 +15,7 @@ export class ResendSource implements WorkSource {
   #read: ClosingId;
   #deliveries: Delivery[] = [];
   #index = 0;
+  #isRead = false;
 
   constructor(
     store: Pick<ResendStore, 'resendDeliveries'>,
@@ -32,14 +33,22 @@ export class ResendSource implements WorkSource {
     this.#read = resend.sentUpTo;
   }
 
-  next(): Delivery | undefined {
+  get isReady(): boolean {
+    return this.#index < this.#deliveries.length;
+  }
+
+  get isExhausted(): boolean {
+    return this.#isRead && !this.isReady;
+  }
+
+  take(): Delivery | undefined {
     const delivery = this.#deliveries[this.#index];
     if (delivery) this.#index += 1;
     return delivery;
   }
 
-  async refill(): Promise<boolean> {
-    await new Promise<void>((resolve) => setImmediate(resolve));
+  async refill(): Promise<void> {
+    await letOthersGo();
     const read = await this.#store.resendDeliveries(this.#institutionId, this.#executionId, {
       after: this.#read,
       limit: READ_AHEAD,
@@ -48,6 +57,6 @@ export class ResendSource implements WorkSource {
     this.#read = read[read.length - 1]?.closingId ?? this.#read;
     this.#deliveries = read.map((one) => Delivery.fromResend(this.#executionId, one));
     this.#index = 0;
-    return read.length > 0;
+    this.#isRead = read.length === 0;
   }
 }

@@ -9,15 +9,27 @@ export function isInSeason({ start, end }: Pick<Schedule, 'start' | 'end'>, now:
 }
 
 /**
- * When a schedule with a frequency is to run next; undefined: never by itself. A time in the past means now, once,
- * however many times were missed. The first run is at the start, or at once.
+ * When a schedule with a frequency is to run next; undefined: never by itself. Its usual times are its start, or its
+ * creation, and from there on every so many minutes (contract, section 5). A time in the past means now, once, however
+ * many times were missed; the one after that is a usual one again.
  */
 export function nextRunAt(schedule: Schedule, lastRunAt: number | undefined): number | undefined {
-  if (schedule.launch !== 'AUTOMATIC' || isContinuous(schedule) || schedule.frequencyMinutes === undefined) {
-    return undefined;
-  }
-  const first = schedule.start ?? schedule.createdAt;
-  const next =
-    lastRunAt === undefined ? first : Math.max(first, lastRunAt + schedule.frequencyMinutes * MINUTE_MS);
-  return schedule.end !== undefined && next >= schedule.end ? undefined : next;
+  return lastRunAt === undefined ? usualTimeFrom(schedule, 0) : usualTimeFrom(schedule, lastRunAt + 1);
+}
+
+/** When a schedule would first call something that is due at `at`; undefined: never by itself. */
+export function firstRunFrom(schedule: Schedule, at: number): number | undefined {
+  if (!isContinuous(schedule)) return usualTimeFrom(schedule, at);
+  const from = Math.max(at, schedule.start ?? 0);
+  return schedule.end !== undefined && from >= schedule.end ? undefined : from;
+}
+
+/** The first of its usual times that is not before `at`. */
+function usualTimeFrom(schedule: Schedule, at: number): number | undefined {
+  const { launch, frequencyMinutes, start, end, createdAt } = schedule;
+  if (launch !== 'AUTOMATIC' || isContinuous(schedule) || frequencyMinutes === undefined) return undefined;
+  const first = start ?? createdAt;
+  const frequencyMs = frequencyMinutes * MINUTE_MS;
+  const time = first + Math.max(0, Math.ceil((at - first) / frequencyMs)) * frequencyMs;
+  return end !== undefined && time >= end ? undefined : time;
 }

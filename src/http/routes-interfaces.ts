@@ -19,7 +19,7 @@ import {
   METHODS,
 } from '../model/entities.ts';
 import { cutToGranularity, GRANULARITIES, GRANULARITY_DEFAULT } from '../model/granularity.ts';
-import { CONCURRENCY_DEFAULT, CONCURRENCY_MAX } from '../model/limits.ts';
+import { ATTEMPTS_DEFAULT, ATTEMPTS_MAX, CONCURRENCY_DEFAULT, CONCURRENCY_MAX } from '../model/limits.ts';
 import { type JsonObject, parseLossless } from '../model/lossless-json.ts';
 import { parseOrderId } from '../model/order.ts';
 import { type CallRequest, FAILURE_REASONS, type Outcome } from '../model/outcome.ts';
@@ -51,6 +51,13 @@ const TYPE = Type.Enum([INTERFACE_TYPE]);
 const METHOD = Type.Enum(METHODS);
 const GRANULARITY = Type.Enum(GRANULARITIES, { default: GRANULARITY_DEFAULT });
 const CONCURRENCY = Type.Integer({ minimum: 1, maximum: CONCURRENCY_MAX, default: CONCURRENCY_DEFAULT });
+const ATTEMPTS = Type.Integer({
+  minimum: 1,
+  maximum: ATTEMPTS_MAX,
+  default: ATTEMPTS_DEFAULT,
+  description:
+    'attempts of one delivery, after which it is abandoned; 12 take 4.1 hours, each one more an hour',
+});
 const REMOVABLE_TEXT = Type.Optional(Type.Union([Type.String(), Type.Null()]));
 
 const NEW_INTERFACE = Type.Object({
@@ -64,6 +71,7 @@ const NEW_INTERFACE = Type.Object({
   concurrency: Type.Optional(CONCURRENCY),
   simulation: Type.Optional(Type.Boolean({ default: false })),
   active: Type.Optional(Type.Boolean({ default: true })),
+  attemptsMax: Type.Optional(ATTEMPTS),
 });
 const INTERFACE_CHANGES = Type.Partial(NEW_INTERFACE);
 
@@ -79,6 +87,7 @@ const INTERFACE_FIELDS = {
   concurrency: CONCURRENCY,
   simulation: Type.Boolean(),
   active: Type.Boolean(),
+  attemptsMax: ATTEMPTS,
   destination: Type.String({ examples: ['partner.example.com:443'] }),
   createdAt: MOMENT,
   updatedAt: MOMENT,
@@ -412,6 +421,7 @@ function settingsOf(
     ...(filter?.trim() ? { filter } : {}),
     granularity: asked.granularity ?? GRANULARITY_DEFAULT,
     concurrency: asked.concurrency ?? CONCURRENCY_DEFAULT,
+    attemptsMax: asked.attemptsMax ?? ATTEMPTS_DEFAULT,
     simulation: asked.simulation ?? false,
     active: asked.active ?? true,
     destination: destinationOf(url),
@@ -459,6 +469,7 @@ function interfaceAnswer(subject: ExternalInterface): object {
     ...(subject.filter !== undefined && { filter: subject.filter }),
     granularity: subject.granularity,
     concurrency: subject.concurrency,
+    attemptsMax: subject.attemptsMax,
     simulation: subject.simulation,
     active: subject.active,
     destination: subject.destination,

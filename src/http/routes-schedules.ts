@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Type } from 'typebox';
 import {
+  EXECUTION_STATUSES,
   EXECUTION_TRIGGERS,
   type Execution,
   LAUNCHES,
@@ -55,6 +56,7 @@ const SCHEDULE = Type.Object({
   end: Type.Optional(MOMENT),
   batchSize: BATCH_SIZE,
   lastRunAt: Type.Optional(MOMENT),
+  lastStatus: Type.Optional(Type.Enum(EXECUTION_STATUSES)),
   createdAt: MOMENT,
   updatedAt: MOMENT,
 });
@@ -87,7 +89,7 @@ const EXECUTION = Type.Object({
   trigger: Type.Enum(EXECUTION_TRIGGERS),
   startedAt: MOMENT,
   endedAt: Type.Optional(MOMENT),
-  status: Type.Enum(['RUNNING', 'OK', 'WARNING', 'ERROR']),
+  status: Type.Enum(EXECUTION_STATUSES),
   looked: Type.Integer(),
   filteredOut: Type.Integer(),
   called: Type.Integer(),
@@ -347,6 +349,7 @@ function scheduleAnswer(schedule: Schedule): object {
     ...writeOptionalMoment('end', schedule.end),
     batchSize,
     ...writeOptionalMoment('lastRunAt', schedule.lastRunAt),
+    ...(schedule.lastStatus !== undefined && { lastStatus: schedule.lastStatus }),
     createdAt: writeMoment(schedule.createdAt),
     updatedAt: writeMoment(schedule.updatedAt),
   };

@@ -35,6 +35,8 @@ export type InterfaceSettings = {
   readonly simulation: boolean;
   /** A paused interface keeps its queue. */
   readonly active: boolean;
+  /** Attempts of one delivery, 1 … ATTEMPTS_MAX; after the last failed one it is abandoned. */
+  readonly attemptsMax: number;
 };
 export type ExternalInterface = InterfaceSettings & {
   readonly id: InterfaceId;
@@ -66,6 +68,8 @@ export type Schedule = ScheduleSettings & {
   readonly interfaceId: InterfaceId;
   /** When it last ran by itself; a run by hand does not count. */
   readonly lastRunAt?: number;
+  /** How it is with that run. */
+  readonly lastStatus?: ExecutionStatus;
   readonly createdAt: number;
   readonly updatedAt: number;
 };
@@ -85,7 +89,8 @@ export type ExecutionTrigger = (typeof EXECUTION_TRIGGERS)[number];
  *                        └──> ERROR     all failed, stopped, or could not start
  * ```
  */
-export type ExecutionStatus = 'RUNNING' | 'OK' | 'WARNING' | 'ERROR';
+export const EXECUTION_STATUSES = ['RUNNING', 'OK', 'WARNING', 'ERROR'] as const;
+export type ExecutionStatus = (typeof EXECUTION_STATUSES)[number];
 
 /** One run of a schedule. */
 export type Execution = {

@@ -36,8 +36,10 @@ export const CONCURRENCY_DEFAULT = 8;
 export const CONCURRENCY_MAX = 64;
 /** [ours] Section 5: closings that one execution looks at. */
 export const CLOSINGS_LOOKED_AT_MAX = 50_000;
-/** [V2] Section 5: attempts of one delivery; after the last failed one it is abandoned. */
-export const ATTEMPTS_MAX = 12;
+/** [V2] Section 5: attempts of one delivery, unless its interface says otherwise; after the last failed one it is abandoned. */
+export const ATTEMPTS_DEFAULT = 12;
+/** [ours] Section 5: what an interface may say. */
+export const ATTEMPTS_MAX = 200;
 /** [ours] Section 5: calls that fail before any answer, first in an execution or in a row, that stop it. */
 export const UNANSWERED_CALLS_MAX = 10;
 

@@ -14,8 +14,15 @@ export const FAILURE_REASONS = [
   'destination_not_allowed',
   'proxy',
   'protocol',
+  /** We could not make the call: no file descriptor, no local port, no memory. */
+  'local',
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
+
+/** Whether a failure counts among the attempts that a delivery has: not what is no fault of the callee. */
+export function costsAnAttempt(reason: FailureReason): boolean {
+  return reason !== 'proxy' && reason !== 'local';
+}
 
 /** The part of an answer that the call log keeps. */
 export type Answer = {

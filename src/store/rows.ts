@@ -70,6 +70,7 @@ export function toSchedule(row: Row): Schedule {
     ...optional('end', row.end_at as number | null),
     batchSize: row.batch_size as number,
     ...optional('lastRunAt', row.last_run_at as number | null),
+    ...optional('lastStatus', row.last_status as ExecutionStatus | null),
     createdAt: row.created_at as number,
     updatedAt: row.updated_at as number,
   };

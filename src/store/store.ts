@@ -22,6 +22,7 @@ import type {
   ApiKey,
   Execution,
   ExecutionId,
+  ExecutionStatus,
   ExternalInterface,
   Institution,
   InstitutionId,
@@ -229,6 +230,8 @@ export type EngineInterface = {
   /** When the next owed order is due, in a continuous schedule. */
   readonly owedDueAt?: number;
   readonly heldUntil?: number;
+  /** When somebody last lifted such a hold: one that was asked for before is over. */
+  readonly holdLiftedAt?: number;
 };
 export type RequestedResend = {
   readonly executionId: ExecutionId;
@@ -291,8 +294,12 @@ export type Progress = {
   readonly executions: readonly Execution[];
   /** Of a resend: the last closing up to which all are done. */
   readonly resend?: { readonly executionId: ExecutionId; readonly sentUpTo: ClosingId };
-  /** Schedules that began to run by themselves. */
-  readonly ranAt?: readonly { readonly scheduleId: ScheduleId; readonly at: number }[];
+  /** Schedules that ran by themselves, and how it is with that run. */
+  readonly ranAt?: readonly {
+    readonly scheduleId: ScheduleId;
+    readonly at: number;
+    readonly status: ExecutionStatus;
+  }[];
   /** Undefined leaves it; null lifts it. */
   readonly heldUntil?: number | null;
 };

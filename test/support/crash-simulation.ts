@@ -17,7 +17,7 @@ import { AppError } from '../../src/model/app-error.ts';
 import type { Clock } from '../../src/model/clock.ts';
 import type { Closing } from '../../src/model/delivery.ts';
 import type { ExternalInterface, Institution, Schedule } from '../../src/model/entities.ts';
-import { ATTEMPTS_MAX } from '../../src/model/limits.ts';
+import { ATTEMPTS_DEFAULT } from '../../src/model/limits.ts';
 import { readOrderDetails } from '../../src/model/order.ts';
 import type { CallRequest, Outcome } from '../../src/model/outcome.ts';
 import { createLog } from '../../src/observe/log.ts';
@@ -93,7 +93,8 @@ type Side = {
   openingId: number | undefined;
   readonly pairs: Map<string, Pair>;
   running: number;
-  callsSinceEnd: number;
+  /** Calls that began, without those that ended executions have counted. */
+  callsUncounted: number;
   lastFirst: number;
   wasResent: boolean;
   /** The filter was taken away, and an execution that began with it may still be running. */
@@ -201,7 +202,7 @@ export class History {
       openingId: undefined,
       pairs: new Map(),
       running: 0,
-      callsSinceEnd: 0,
+      callsUncounted: 0,
       lastFirst: 0,
       wasResent: false,
       filterLingers: false,
@@ -312,7 +313,7 @@ export class History {
 
   async #runByHand(side: Side): Promise<void> {
     // Now and then often enough that deliveries are abandoned.
-    const runs = this.#random.isTrue(0.1) ? ATTEMPTS_MAX + 1 : 1;
+    const runs = this.#random.isTrue(0.1) ? ATTEMPTS_DEFAULT + 1 : 1;
     if (runs > 1) this.#calleeMood = 'bad';
     for (let run = 0; run < runs; run += 1) {
       if (this.#isAway) return;
@@ -455,7 +456,7 @@ export class History {
     for (const side of this.#sides) {
       if (side.running > 0) this.#fail('a call was running after the stop');
       side.lastFirst = 0;
-      side.callsSinceEnd = 0;
+      side.callsUncounted = 0;
     }
   }
 
@@ -482,7 +483,7 @@ export class History {
       for (const pair of running) pair.state = 'lost';
       side.running = 0;
       side.lastFirst = 0;
-      side.callsSinceEnd = 0;
+      side.callsUncounted = 0;
     }
   }
 
@@ -587,7 +588,7 @@ export class History {
     pair.state = 'running';
     pair.calls += 1;
     side.running += 1;
-    side.callsSinceEnd += 1;
+    side.callsUncounted += 1;
     const { outcome, afterMs } = this.#answer();
     this.#clock.after(afterMs, () => {
       if (!life.isAlive) return;
@@ -666,15 +667,16 @@ export class History {
     this.#tell(
       `  ${record.trigger} execution of ${side.external.id} ended ${record.status}, ${called} calls`,
     );
-    if (side.running > 0) this.#blame('a call was running when its execution had ended');
+    const { delivered, failed } = record;
+    if (called !== delivered + failed) this.#blame('a call was running when its execution had ended');
     if (schedule && called > schedule.batchSize) {
       this.#blame(`an execution made ${called} calls, more than ${schedule.batchSize}`);
     }
-    // An execution that could not read its queue ends untold; so does a slice of a resend.
-    if (!side.wasResent && this.counts.outages === 0 && called !== side.callsSinceEnd) {
-      this.#blame(`an execution made ${side.callsSinceEnd} calls and counted ${called}`);
+    // Calls of the next one may run already. A slice of a resend is not told.
+    side.callsUncounted -= called;
+    if (!side.wasResent && side.callsUncounted < side.running) {
+      this.#blame(`executions counted ${side.running - side.callsUncounted} calls more than they made`);
     }
-    side.callsSinceEnd = 0;
     side.filterLingers = false;
   }
 
@@ -725,7 +727,7 @@ export class History {
         if (state === 'ABANDONED') abandoned += 1;
         const isRight =
           (state === 'DELIVERED' && pair.wasDelivered) ||
-          (state === 'ABANDONED' && pair.failures >= ATTEMPTS_MAX) ||
+          (state === 'ABANDONED' && pair.failures >= ATTEMPTS_DEFAULT) ||
           (state === 'FILTERED_OUT' && pair.mayBeFilteredOut);
         if (!isRight) this.#fail(`order ${orderId} at interface ${side.external.id} is lost: ${state}`);
       }

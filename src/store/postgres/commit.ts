@@ -195,10 +195,10 @@ const PARTS: readonly Part[] = [
   {
     name: 'ran',
     isPresent: (all) => all.some(({ ranAt = [] }) => ranAt.length > 0),
-    types: words('integer bigint bigint'),
+    types: words('integer bigint bigint text'),
     sql: (unnest) => `ran AS (
-    UPDATE orderhook.schedules s SET last_run_at = k.at
-    FROM (SELECT a.institution_id, r.schedule_id, r.at FROM ${unnest('p, schedule_id, at')} r
+    UPDATE orderhook.schedules s SET last_run_at = k.at, last_status = k.status
+    FROM (SELECT a.institution_id, r.schedule_id, r.at, r.status FROM ${unnest('p, schedule_id, at, status')} r
       JOIN alive a USING (p) OFFSET 0) k
     WHERE s.institution_id = k.institution_id AND s.schedule_id = k.schedule_id
   )`,
@@ -210,6 +210,7 @@ const PARTS: readonly Part[] = [
         int4Array(places),
         int8Array(items.map(({ scheduleId }) => scheduleId)),
         int8Array(items.map(({ at }) => at)),
+        textArray(items.map(({ status }) => status)),
       ];
     },
   },

@@ -20,8 +20,8 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   const insert = db.writing(
     `WITH made AS (
        INSERT INTO orderhook.interfaces (name, url, method, payload, filter, granularity, concurrency, simulation, active,
-         destination, updated_at, institution_id, created_at)
-       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $11) RETURNING *
+         attempts_max, destination, updated_at, institution_id, created_at)
+       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $12) RETURNING *
      ), queue AS (
        INSERT INTO orderhook.queues (institution_id, interface_id, cursor_xid, cursor_id, first_xmin, first_xmax,
          first_running)
@@ -34,8 +34,9 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   );
   const update = db.writing(
     `UPDATE orderhook.interfaces SET name = $1, url = $2, method = $3, payload = $4, filter = $5, granularity = $6,
-       concurrency = $7, simulation = $8, active = $9, destination = $10, updated_at = $11
-     WHERE institution_id = $12 AND interface_id = $13 AND deleted_at IS NULL RETURNING *`,
+       concurrency = $7, simulation = $8, active = $9, attempts_max = $10,
+       destination = $11, updated_at = $12
+     WHERE institution_id = $13 AND interface_id = $14 AND deleted_at IS NULL RETURNING *`,
   );
   const page = db.reading(
     `SELECT * FROM orderhook.interfaces WHERE institution_id = $1 AND deleted_at IS NULL AND interface_id > $2
@@ -130,6 +131,7 @@ function settingValues(settings: InterfaceSettings & { destination: string }): V
     settings.concurrency,
     settings.simulation,
     settings.active,
+    settings.attemptsMax,
     settings.destination,
   ];
 }
@@ -147,6 +149,7 @@ export function toInterface(row: Row): ExternalInterface {
     concurrency: row.concurrency as number,
     simulation: row.simulation as boolean,
     active: row.active as boolean,
+    attemptsMax: row.attempts_max as number,
     destination: row.destination as string,
     createdAt: row.created_at as number,
     updatedAt: row.updated_at as number,

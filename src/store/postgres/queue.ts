@@ -22,7 +22,8 @@ export function queueStore(
 ): Omit<QueueStore, 'callTemplateId'> {
   const engineRows = (where: string) =>
     db.reading(
-      `SELECT i.*, t.code, q.cursor_xid, q.cursor_id, q.first_xmax, q.first_running, q.owed, q.held_until, p.allow_private,
+      `SELECT i.*, t.code, q.cursor_xid, q.cursor_id, q.first_xmax, q.first_running, q.owed, q.held_until, q.hold_lifted_at,
+         p.allow_private,
          (SELECT d.due_at FROM orderhook.owed d
           WHERE d.institution_id = i.institution_id AND d.interface_id = i.interface_id
           ORDER BY d.due_at LIMIT 1) AS owed_due_at,
@@ -212,6 +213,7 @@ function toEngineInterface(row: Row): EngineInterface {
     owed: row.owed as number,
     ...optional('owedDueAt', row.owed_due_at as number | null),
     ...optional('heldUntil', row.held_until as number | null),
+    ...optional('holdLiftedAt', row.hold_lifted_at as number | null),
   };
 }
 

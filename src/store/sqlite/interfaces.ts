@@ -18,8 +18,8 @@ const FROM_NEWEST = Number.MAX_SAFE_INTEGER;
 export function interfaceStore(db: Database, publish: (change: Change) => void): InterfaceStore {
   const insert = db.prepare(
     `INSERT INTO interfaces (name, url, method, payload, filter, granularity, concurrency, simulation, active,
-       destination, updated_at, institution_id, created_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *`,
+       attempts_max, destination, updated_at, institution_id, created_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *`,
   );
   const insertQueue = db.prepare(
     `INSERT INTO queues (interface_id, institution_id, first_closing_id, cursor)
@@ -27,7 +27,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   );
   const update = db.prepare(
     `UPDATE interfaces SET name = ?, url = ?, method = ?, payload = ?, filter = ?, granularity = ?, concurrency = ?,
-       simulation = ?, active = ?, destination = ?, updated_at = ?
+       simulation = ?, active = ?, attempts_max = ?, destination = ?, updated_at = ?
      WHERE institution_id = ? AND interface_id = ? AND deleted_at IS NULL RETURNING *`,
   );
   const page = db.prepare(
@@ -120,6 +120,7 @@ function settingValues(settings: InterfaceSettings & { destination: string }): B
     settings.concurrency,
     Number(settings.simulation),
     Number(settings.active),
+    settings.attemptsMax,
     settings.destination,
   ];
 }
@@ -137,6 +138,7 @@ export function toInterface(row: Row): ExternalInterface {
     concurrency: row.concurrency as number,
     simulation: row.simulation === 1,
     active: row.active === 1,
+    attemptsMax: row.attempts_max as number,
     destination: row.destination as string,
     createdAt: row.created_at as number,
     updatedAt: row.updated_at as number,

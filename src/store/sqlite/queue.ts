@@ -20,7 +20,7 @@ export function queueStore(
   publish: (change: Change) => void,
 ): Omit<QueueStore, 'callTemplateId'> {
   const writeAttempts = attemptWriter(db);
-  const engineColumns = `i.*, t.code, q.cursor, q.owed, q.held_until, p.allow_private,
+  const engineColumns = `i.*, t.code, q.cursor, q.owed, q.held_until, q.hold_lifted_at, p.allow_private,
       (SELECT min(due_at) FROM owed d WHERE d.interface_id = i.interface_id) AS owed_due_at
     FROM interfaces i JOIN institutions t USING (institution_id) JOIN queues q USING (interface_id)
     LEFT JOIN proxy_openings p
@@ -86,7 +86,7 @@ export function queueStore(
        called = excluded.called, delivered = excluded.delivered, failed = excluded.failed,
        abandoned = excluded.abandoned, message = excluded.message`,
   );
-  const ran = db.prepare('UPDATE schedules SET last_run_at = ? WHERE schedule_id = ?');
+  const ran = db.prepare('UPDATE schedules SET last_run_at = ?, last_status = ? WHERE schedule_id = ?');
   const interrupted = db.prepare(
     `UPDATE executions SET status = 'ERROR', ended_at = ?, message = ?
      WHERE interface_id = ? AND status = 'RUNNING' AND begun = 1 AND trigger <> 'RESEND'`,
@@ -119,6 +119,7 @@ export function queueStore(
       owed: row.owed as number,
       ...optional('owedDueAt', row.owed_due_at as number | null),
       ...optional('heldUntil', row.held_until as number | null),
+      ...optional('holdLiftedAt', row.hold_lifted_at as number | null),
     };
   }
 
@@ -144,7 +145,7 @@ export function queueStore(
     const cursor = progress.cursor === undefined ? null : toClosingId(progress.cursor);
     moveQueue.run(cursor, owedChange, abandonedChange, id);
     if (progress.heldUntil !== undefined) hold.run(progress.heldUntil, id);
-    for (const { scheduleId, at } of progress.ranAt ?? []) ran.run(at, scheduleId);
+    for (const { scheduleId, at, status } of progress.ranAt ?? []) ran.run(at, status, scheduleId);
   }
 
   function writeExecution(execution: Execution): void {

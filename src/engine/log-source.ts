@@ -1,20 +1,17 @@
 /**
- * The queue of one interface as an execution takes it: owed deliveries first, then the log from where the execution
- * before it stopped. Reads ahead, and keeps what it read for the next execution while there is one at once.
+ * The log as the executions of one interface take it, from where the one before stopped. Reads ahead, and keeps what it read
+ * for the next execution while there is one at once.
  */
-import type { Position, QueueStore } from '../store/store.ts';
-import type { WorkSource } from './execution.ts';
+import type { Position } from '../store/store.ts';
 import { Delivery, type Ledger } from './ledger.ts';
 import type { LogPage, LogReader } from './log-reader.ts';
-
-type OwedToRead = { dueBy?: number; after?: { dueAt: number; closingId: number } };
+import { letOthersGo, type WorkSource } from './work-source.ts';
 
 /** Deliveries that one read brings into memory at most. */
 const READ_AHEAD = 250;
 const NOTHING: LogPage = { closingIds: [], orderIds: [], positions: [], passes: [] };
 
-export class QueueSource implements WorkSource {
-  readonly #store: Pick<QueueStore, 'owed'>;
+export class LogSource implements WorkSource {
   readonly #reader: LogReader;
   readonly #ledger: Pick<Ledger, 'institutionId' | 'interfaceId'>;
   /** Everything up to here was taken. */
@@ -26,31 +23,20 @@ export class QueueSource implements WorkSource {
   /** What follows on `#log`, once it was read. */
   #following: LogPage | undefined;
   #reading: Promise<void> | undefined;
-  #owed: Delivery[] = [];
-  #owedIndex = 0;
-  /** Undefined: no owed deliveries are left to take in this execution. */
-  #owedQuery: OwedToRead | undefined;
   #filter: string | undefined;
 
-  constructor(
-    store: Pick<QueueStore, 'owed'>,
-    reader: LogReader,
-    ledger: Pick<Ledger, 'institutionId' | 'interfaceId'>,
-    cursor: Position,
-  ) {
-    this.#store = store;
+  constructor(reader: LogReader, ledger: Pick<Ledger, 'institutionId' | 'interfaceId'>, cursor: Position) {
     this.#reader = reader;
     this.#ledger = ledger;
     this.#taken = cursor;
   }
 
-  get hasReadAhead(): boolean {
+  get isReady(): boolean {
     return this.#logIndex < this.#log.closingIds.length || this.#following !== undefined;
   }
 
-  /** Closings may wait that were not taken. */
-  get mayHaveWaiting(): boolean {
-    return this.hasReadAhead || this.#reading !== undefined || this.#logHasMore;
+  get isExhausted(): boolean {
+    return !this.#logHasMore && !this.isReady && this.#reading === undefined;
   }
 
   /** Closings arrived. */
@@ -58,30 +44,23 @@ export class QueueSource implements WorkSource {
     this.#logHasMore = true;
   }
 
-  /** For one execution: which owed deliveries to take first (`false`: none), and the text of its filter. */
-  begin({ owed, filter }: { owed: false | { dueBy?: number }; filter: string | undefined }): void {
-    this.#owed = [];
-    this.#owedIndex = 0;
-    this.#owedQuery = owed ? { ...owed } : undefined;
+  /** For the next execution: the text of its filter. */
+  begin(filter: string | undefined): void {
     if (filter !== this.#filter) this.dropReadAhead();
     this.#filter = filter;
   }
 
   /** Forgets what was read and not taken: what a filter said of an order must not get old. */
   dropReadAhead(): void {
-    if (this.hasReadAhead || this.#reading) this.#logHasMore = true;
+    if (this.isReady || this.#reading) this.#logHasMore = true;
     this.#reading = undefined;
     this.#following = undefined;
     this.#log = NOTHING;
     this.#logIndex = 0;
   }
 
-  next(): Delivery | undefined {
-    if (this.#owedIndex < this.#owed.length) {
-      this.#owedIndex += 1;
-      return this.#owed[this.#owedIndex - 1];
-    }
-    if (this.#owedQuery !== undefined || !this.hasReadAhead) return undefined;
+  take(): Delivery | undefined {
+    if (!this.isReady) return undefined;
     if (this.#logIndex === this.#log.closingIds.length) this.#turnPage();
     const delivery = Delivery.fromLog(this.#log, this.#logIndex);
     this.#taken = this.#log.positions[this.#logIndex] as Position;
@@ -89,34 +68,11 @@ export class QueueSource implements WorkSource {
     return delivery;
   }
 
-  async refill(): Promise<boolean> {
-    // Reading may be all that happens, with a filter that passes nothing: let answers and timers in between.
-    await new Promise<void>((resolve) => setImmediate(resolve));
-    return (
-      (this.#owedQuery !== undefined && (await this.#readOwed(this.#owedQuery))) || (await this.#readLog())
-    );
-  }
-
-  async #readOwed(query: OwedToRead): Promise<boolean> {
-    const { institutionId, interfaceId } = this.#ledger;
-    const page = { ...query, limit: READ_AHEAD, withDetails: this.#filter !== undefined };
-    const owed = await this.#store.owed(institutionId, interfaceId, page);
-    const last = owed[owed.length - 1];
-    if (last === undefined) {
-      this.#owedQuery = undefined;
-      return false;
-    }
-    query.after = { dueAt: last.dueAt, closingId: last.closingId };
-    this.#owed = owed.map(Delivery.fromOwed);
-    this.#owedIndex = 0;
-    return true;
-  }
-
-  async #readLog(): Promise<boolean> {
-    if (this.hasReadAhead) return true;
+  async refill(): Promise<void> {
+    await letOthersGo();
+    if (this.isReady) return;
     this.#readNext();
     await this.#reading;
-    return this.hasReadAhead;
   }
 
   /** Reads what follows on the page that is taken now: a read takes its time, and calls shall not wait for it. */
