@@ -13,13 +13,14 @@
 import assert from 'node:assert/strict';
 import { createEngine, type Engine, type EngineStore } from '../../src/engine/engine.ts';
 import type { ExecutionEnd } from '../../src/engine/execution.ts';
+import { RETRY_WAITS_MS } from '../../src/engine/retry.ts';
 import { AppError } from '../../src/model/app-error.ts';
 import type { Clock } from '../../src/model/clock.ts';
 import type { Closing } from '../../src/model/delivery.ts';
 import type { ExternalInterface, Institution, Schedule } from '../../src/model/entities.ts';
 import { ATTEMPTS_DEFAULT } from '../../src/model/limits.ts';
 import { readOrderDetails } from '../../src/model/order.ts';
-import type { CallRequest, Outcome } from '../../src/model/outcome.ts';
+import { type CallRequest, costsAnAttempt, type Outcome } from '../../src/model/outcome.ts';
 import { createLog } from '../../src/observe/log.ts';
 import type { Progress, ResendSelection, Store } from '../../src/store/store.ts';
 import { INTERFACE, orderText } from '../store-contract.ts';
@@ -93,6 +94,11 @@ type Side = {
   openingId: number | undefined;
   readonly pairs: Map<string, Pair>;
   running: number;
+  /** Of these, those of orders that had failed before. */
+  owedRunning: number;
+  /** Asked for and not seen to end: such a run takes owed orders before they are due. */
+  runsByHand: number;
+  wasRunByHand: boolean;
   /** Calls that began, without those that ended executions have counted. */
   callsUncounted: number;
   lastFirst: number;
@@ -124,7 +130,8 @@ export class History {
   /** Since when commits failed; until the second that succeeds, which has what ended while the first was tried again. */
   #behind: { readonly since: number; until: number } | undefined;
   #crashInCommit: 'before' | 'after' | undefined;
-  #calleeMood: 'good' | 'mixed' | 'bad' | 'refusing' | 'slow' | 'busy' | 'proxy' = 'good';
+  #calleeMood: 'good' | 'mixed' | 'bad' | 'refusing' | 'slow' | 'busy' | 'proxy' | 'poisoned' | 'short' =
+    'good';
   #executions = 0;
   #nextOrderId = 1;
   #violation: string | undefined;
@@ -202,6 +209,9 @@ export class History {
       openingId: undefined,
       pairs: new Map(),
       running: 0,
+      owedRunning: 0,
+      runsByHand: 0,
+      wasRunByHand: false,
       callsUncounted: 0,
       lastFirst: 0,
       wasResent: false,
@@ -307,6 +317,8 @@ export class History {
       'slow',
       'busy',
       'proxy',
+      'poisoned',
+      'short',
     ] as const);
     this.#tell(`callee is ${this.#calleeMood}`);
   }
@@ -318,6 +330,8 @@ export class History {
     for (let run = 0; run < runs; run += 1) {
       if (this.#isAway) return;
       this.#tell(`run ${side.external.id} by hand`);
+      side.runsByHand += 1;
+      side.wasRunByHand = true;
       await this.#store.requestRun(this.#institution.id, side.manual.id, this.#clock.now());
       if (runs > 1) await this.#advance(this.#random.integer(20, 200));
     }
@@ -482,6 +496,9 @@ export class History {
       for (const pair of [...running, ...finished]) pair.takenBy ??= crash;
       for (const pair of running) pair.state = 'lost';
       side.running = 0;
+      side.owedRunning = 0;
+      // One whose end was not committed is made again.
+      if (side.wasRunByHand) side.runsByHand = Number.POSITIVE_INFINITY;
       side.lastFirst = 0;
       side.callsUncounted = 0;
     }
@@ -569,7 +586,7 @@ export class History {
       this.#tell(`  refused ${side.external.id}`);
       side.lastFirst = 0;
       for (const pair of side.pairs.values()) {
-        const mayBeUnstored = pair.endedAt >= this.#clock.now() - REFUSED_MS;
+        const mayBeUnstored = pair.endedAt >= (this.#behind?.since ?? this.#clock.now()) - REFUSED_MS;
         if (pair.state === 'running' || (pair.state !== 'none' && mayBeUnstored)) pair.takenBy ??= refusal;
       }
     }
@@ -585,23 +602,26 @@ export class History {
     const pair = side.pairs.get(orderId as string) as Pair;
     this.#checkStart(side, pair);
     this.counts.calls += 1;
+    const isOwed = pair.state === 'failed';
     pair.state = 'running';
     pair.calls += 1;
     side.running += 1;
+    if (isOwed) side.owedRunning += 1;
     side.callsUncounted += 1;
-    const { outcome, afterMs } = this.#answer();
+    const { outcome, afterMs } = this.#answer(Number(orderId));
     this.#clock.after(afterMs, () => {
       if (!life.isAlive) return;
       side.running -= 1;
+      if (isOwed) side.owedRunning -= 1;
       pair.state = outcome.delivered ? 'delivered' : 'failed';
       pair.endedAt = this.#clock.now();
       pair.wasDelivered ||= outcome.delivered;
-      if (!outcome.delivered && outcome.reason !== 'proxy') pair.failures += 1;
+      if (!outcome.delivered && costsAnAttempt(outcome.reason)) pair.failures += 1;
       onOutcome(outcome);
     });
   }
 
-  #answer(): { outcome: Outcome; afterMs: number } {
+  #answer(orderId: number): { outcome: Outcome; afterMs: number } {
     const random = this.#random;
     const afterMs = random.integer(0, 30);
     switch (this.#calleeMood) {
@@ -624,6 +644,13 @@ export class History {
         };
       case 'proxy':
         return { outcome: random.isTrue(0.5) ? unanswered('proxy') : answered(), afterMs };
+      case 'poisoned':
+        // The callee cannot bear some orders, and takes its time with them.
+        return orderId % 3 === 0
+          ? { outcome: unanswered('timeout_response'), afterMs: random.integer(500, 5_000) }
+          : { outcome: answered(), afterMs };
+      case 'short':
+        return { outcome: random.isTrue(0.5) ? unanswered('local') : answered(), afterMs: 0 };
     }
   }
 
@@ -641,6 +668,8 @@ export class History {
       if (pair.closing.closingId < side.lastFirst) this.#blame(`${what} was called after a later closing`);
       side.lastFirst = pair.closing.closingId;
     }
+    if (pair.state === 'failed' && !side.wasResent && pair.takenBy === undefined)
+      this.#checkOwed(side, pair, what);
     const { takenBy } = pair;
     pair.takenBy = undefined;
     if (takenBy) {
@@ -657,12 +686,32 @@ export class History {
     }
   }
 
+  /** A failed order is called again when it is due, or by hand, and while new ones wait it leaves them half of the room. */
+  #checkOwed(side: Side, pair: Pair, what: string): void {
+    // A crash may have taken the outcomes of some attempts.
+    const isCounted = this.counts.crashes === 0 && this.counts.refusals === 0;
+    const attempts = isCounted ? Math.max(pair.failures, 1) : 1;
+    const dueAt = pair.endedAt + 0.9 * (RETRY_WAITS_MS[attempts - 1] ?? 0);
+    if (side.runsByHand === 0 && this.#clock.now() < Math.floor(dueAt)) {
+      this.#blame(`${what} was called again before it was due`);
+    }
+    // After a crash some of what was called once is read from the log again, as if it were new.
+    if (!isCounted || this.counts.outages > 0) return;
+    const isWaiting = ({ calls, mayBeFilteredOut, closing }: Pair) =>
+      calls === 0 && !mayBeFilteredOut && closing.closedAt < this.#clock.now();
+    const half = Math.max(1, Math.floor(side.concurrency / 2));
+    if (side.owedRunning >= half && [...side.pairs.values()].some(isWaiting)) {
+      this.#blame(`${what} was called though ${half} owed orders ran and new ones waited`);
+    }
+  }
+
   #executionEnded(life: Life, { record }: ExecutionEnd): void {
     if (!life.isAlive) return;
     this.#executions += 1;
     if (this.#executions === EXECUTIONS_MAX) this.#blame('one execution follows the other without work');
     const side = this.#sides.find(({ external }) => external.id === record.interfaceId) as Side;
     const { scheduleId, called } = record;
+    if (record.trigger === 'MANUAL' && scheduleId === side.manual.id) side.runsByHand -= 1;
     const schedule = side.schedules.find(({ id }) => id === scheduleId);
     this.#tell(
       `  ${record.trigger} execution of ${side.external.id} ended ${record.status}, ${called} calls`,
@@ -696,8 +745,10 @@ export class History {
     await this.#advance(45_000);
     for (let turn = 0; await this.#hasWork(); turn += 1) {
       if (turn > DRAIN_TURNS_MAX) this.#fail('the queues do not get empty');
-      for (const { manual } of this.#sides) {
-        await this.#store.requestRun(this.#institution.id, manual.id, this.#clock.now());
+      for (const side of this.#sides) {
+        side.runsByHand += 1;
+        side.wasRunByHand = true;
+        await this.#store.requestRun(this.#institution.id, side.manual.id, this.#clock.now());
       }
       await this.#advance(turn < 20 ? 100 : 1_000);
     }
