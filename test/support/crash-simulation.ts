@@ -132,6 +132,7 @@ export class History {
   #crashInCommit: 'before' | 'after' | undefined;
   #calleeMood: 'good' | 'mixed' | 'bad' | 'refusing' | 'slow' | 'busy' | 'proxy' | 'poisoned' | 'short' =
     'good';
+  #isPoisoned = false;
   #executions = 0;
   #nextOrderId = 1;
   #violation: string | undefined;
@@ -170,6 +171,9 @@ export class History {
     });
     const count = this.#random.integer(1, 3);
     for (let index = 0; index < count; index += 1) this.#sides.push(await this.#createSide(index));
+    // Nothing else goes wrong in such a history: what failed comes due while new orders close.
+    this.#isPoisoned = this.#random.isTrue(0.15);
+    if (this.#isPoisoned) this.#calleeMood = 'poisoned';
     await this.#start();
   }
 
@@ -229,7 +233,7 @@ export class History {
       if (random.isTrue(0.3)) return this.#close();
       return this.#start();
     }
-    const choice = random.next();
+    const choice = this.#isPoisoned ? 0 : random.next();
     const side = random.pick(this.#sides);
     if (choice < 0.34) return this.#close();
     if (choice < 0.46) return this.#changeMood();
@@ -255,6 +259,7 @@ export class History {
   /** Some time: mostly as long as a few calls take, now and then long enough for timers of the engine. */
   async #pass(): Promise<void> {
     const random = this.#random;
+    if (this.#isPoisoned && random.isTrue(0.5)) return this.#advance(random.integer(5_000, 15_000));
     const kind = random.next();
     await this.#advance(
       kind < 0.7
