@@ -434,7 +434,7 @@ export function storeContract(name: string, open: OpenStore): void {
         const changed = await store.updateInterface(
           venue.id,
           one.id,
-          { ...INTERFACE, active: false },
+          () => ({ ...INTERFACE, active: false }),
           NOW + 1,
         );
         assert.equal(changed?.payload, undefined);
@@ -477,7 +477,7 @@ export function storeContract(name: string, open: OpenStore): void {
         assert.deepEqual((await store.schedules(venue.id, undefined, { limit: 9 })).items, [schedule]);
         assert.deepEqual((await store.schedules(venue.id, one.id, { limit: 9 })).items, [schedule]);
         const manual = { name: 'By hand', launch: 'MANUAL', batchSize: 5 } as const;
-        const updated = await store.updateSchedule(venue.id, schedule.id, manual, NOW + 1);
+        const updated = await store.updateSchedule(venue.id, schedule.id, () => manual, NOW + 1);
         assert.equal(updated?.frequencyMinutes, undefined);
         const requested = await store.requestRun(venue.id, schedule.id, NOW);
         assert.equal(requested?.status, 'RUNNING');
@@ -488,6 +488,91 @@ export function storeContract(name: string, open: OpenStore): void {
         assert.equal(await store.deleteSchedule(venue.id, schedule.id), true);
         assert.equal((await store.executionById(venue.id, requested?.id as number))?.status, 'ERROR');
         assert.equal(await store.deleteSchedule(venue.id, schedule.id), false);
+      });
+
+      test('changes by a function all last, however many are made at once', async () => {
+        const one = await createInterface({ name: '' });
+        const schedule = await store.createSchedule(
+          venue.id,
+          one.id,
+          { name: '', launch: 'MANUAL', batchSize: 1 },
+          NOW,
+        );
+        const scheduleId = schedule?.id as number;
+        const letters = [...'abcdefghijklmnopqrst'];
+        const changes = await Promise.all(
+          letters.flatMap((letter) => [
+            store.updateInterface(venue.id, one.id, (now) => ({ ...now, name: now.name + letter }), NOW),
+            store.updateSchedule(venue.id, scheduleId, (now) => ({ ...now, name: now.name + letter }), NOW),
+          ]),
+        );
+        const after = [
+          await store.interfaceById(venue.id, one.id),
+          await store.scheduleById(venue.id, scheduleId),
+        ];
+        for (const last of after) assert.deepEqual([...(last?.name ?? '')].sort(), letters);
+        assert.equal(new Set(changes.map((changed) => changed?.revision)).size, letters.length);
+        assert.ok(changes.every((changed) => (changed?.revision ?? 0) > one.revision));
+        assert.equal(await store.updateInterface(venue.id, 999, (now) => now, NOW), undefined);
+        assert.equal(await store.updateSchedule(venue.id, 999, (now) => now, NOW), undefined);
+      });
+
+      test('what a change or the check of a deletion throws is thrown, and nothing has changed', async () => {
+        const one = await createInterface();
+        const settings = { name: 'x', launch: 'MANUAL', batchSize: 1 } as const;
+        const schedule = (await store.createSchedule(venue.id, one.id, settings, NOW)) ?? assert.fail();
+        const refuse = () => {
+          throw new AppError('precondition_failed', 'no');
+        };
+        const refused = isCode('precondition_failed');
+        await assert.rejects(store.updateInterface(venue.id, one.id, refuse, NOW), refused);
+        await assert.rejects(store.deleteInterface(venue.id, one.id, NOW, refuse), refused);
+        await assert.rejects(store.updateSchedule(venue.id, schedule.id, refuse, NOW), refused);
+        await assert.rejects(store.deleteSchedule(venue.id, schedule.id, refuse), refused);
+        assert.deepEqual(await store.interfaceById(venue.id, one.id), one);
+        assert.deepEqual(await store.scheduleById(venue.id, schedule.id), schedule);
+        const seen: number[] = [];
+        assert.equal(
+          await store.deleteSchedule(venue.id, schedule.id, (now) => seen.push(now.revision)),
+          true,
+        );
+        assert.equal(
+          await store.deleteInterface(venue.id, one.id, NOW, (now) => seen.push(now.revision)),
+          true,
+        );
+        assert.deepEqual(seen, [schedule.revision, one.revision]);
+        assert.equal(await store.deleteInterface(venue.id, one.id, NOW, refuse), false);
+        assert.equal(await store.deleteSchedule(venue.id, schedule.id, refuse), false);
+      });
+
+      test('a hold ends when it is lifted, and with the URL or method that asked for it', async () => {
+        const one = await createInterface();
+        const heldUntil = NOW + 60_000;
+        const isHeld = async () =>
+          (await store.queueFigures(venue.id, one.id))?.heldUntil === heldUntil &&
+          (await store.engineInterface(venue.id, one.id))?.heldUntil === heldUntil;
+        const hold = async () => {
+          await commit(progress(one, { heldUntil }));
+          assert.ok(await isHeld());
+          changes.length = 0;
+        };
+        await hold();
+        await store.updateInterface(venue.id, one.id, (now) => ({ ...now, name: 'Renamed' }), NOW);
+        assert.ok(await isHeld());
+        for (const more of [{ url: 'https://other.example/${orderId}' }, { method: 'POST' }] as const) {
+          await hold();
+          await store.updateInterface(venue.id, one.id, (now) => ({ ...now, ...more }), NOW);
+          assert.equal((await store.queueFigures(venue.id, one.id))?.heldUntil, undefined);
+        }
+        await hold();
+        assert.equal(await store.liftHold(venue.id, one.id), true);
+        assert.equal((await store.engineInterface(venue.id, one.id))?.heldUntil, undefined);
+        assert.deepEqual(changes, [{ kind: 'configuration', institutionId: venue.id }]);
+        assert.equal(await store.liftHold(venue.id, one.id), true);
+        assert.equal(changes.length, 1, 'nothing was changed');
+        assert.equal(await store.liftHold(venue.id, 999), false);
+        await store.deleteInterface(venue.id, one.id, NOW);
+        assert.equal(await store.liftHold(venue.id, one.id), false);
       });
 
       test('executions are kept as they stand, listed newest first, and ended after a crash', async () => {

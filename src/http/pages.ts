@@ -88,6 +88,13 @@ export function momentProblems(fields: Readonly<Record<string, string | null | u
     }));
 }
 
+// ----------------------------------------------------------------------------------------------------------- warnings
+
+/** In the answers of what was saved: what is allowed and probably not meant. */
+export const WARNINGS = Type.Array(
+  Type.Object({ path: Type.String(), message: Type.String(), position: Type.Optional(Type.Integer()) }),
+);
+
 // -------------------------------------------------------------------------------------------------------------- names
 
 export const NAME = Type.String({

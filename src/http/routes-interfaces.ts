@@ -1,9 +1,12 @@
 /** Interfaces: where and how to call; what would be called; and one call by hand. */
+
+import type { FastifyReply } from 'fastify';
 import { Type } from 'typebox';
 import type { Caller } from '../caller/caller.ts';
 import { destinationOf, type Resolve } from '../caller/destination.ts';
 import { headersSent } from '../caller/request-text.ts';
 import { checkFilter, compileFilter, type FilterExplanation } from '../filter/filter.ts';
+import { throwProblems } from '../model/app-error.ts';
 import {
   ATTEMPT_OUTCOMES,
   ATTEMPT_TRIGGERS,
@@ -24,9 +27,10 @@ import { type JsonObject, parseLossless } from '../model/lossless-json.ts';
 import { parseOrderId } from '../model/order.ts';
 import { type CallRequest, FAILURE_REASONS, type Outcome } from '../model/outcome.ts';
 import type { Problem, Warning } from '../model/problem.ts';
-import type { Page, Store } from '../store/store.ts';
+import type { KeptInterfaceSettings, Page, Store } from '../store/store.ts';
 import { checkTemplate, compileTemplate, PLACEHOLDER } from '../template/template.ts';
 import { checkDestination, type DestinationCheck, noOpening } from './destination-check.ts';
+import { checkIfMatch, entityTag } from './entity-tag.ts';
 import {
   found,
   ID,
@@ -39,6 +43,7 @@ import {
   pageAnswer,
   pageRequest,
   pageSchema,
+  WARNINGS,
   writeMoment,
   writeOptionalMoment,
 } from './pages.ts';
@@ -86,9 +91,7 @@ const INTERFACE_FIELDS = {
 const INTERFACE = Type.Object(INTERFACE_FIELDS);
 const SAVED_INTERFACE = Type.Object({
   ...INTERFACE_FIELDS,
-  warnings: Type.Array(
-    Type.Object({ path: Type.String(), message: Type.String(), position: Type.Optional(Type.Integer()) }),
-  ),
+  warnings: WARNINGS,
 });
 
 const HEADERS = Type.Record(Type.String(), Type.String());
@@ -145,7 +148,8 @@ export function interfaceRoutes(parts: {
     return checkDestination({ store, resolve, institutionId, destination });
   }
 
-  async function savedAnswer(saved: ExternalInterface): Promise<object> {
+  async function savedAnswer(saved: ExternalInterface, reply: FastifyReply): Promise<object> {
+    reply.header('etag', entityTag(saved));
     const check = await destinationOfInterface(saved);
     const warnings = [
       ...settingsWarnings(saved),
@@ -167,8 +171,9 @@ export function interfaceRoutes(parts: {
       body: NEW_INTERFACE,
       rules: ({ body }) => settingsProblems(body),
       answers: { 201: SAVED_INTERFACE },
-      async handle({ body, institution }) {
-        return savedAnswer(await store.createInterface(institution.id, settingsOf(body), clock()));
+      entityTag: 'told',
+      async handle({ body, institution, reply }) {
+        return savedAnswer(await store.createInterface(institution.id, settingsOf(body), clock()), reply);
       },
     }),
     route({
@@ -190,8 +195,12 @@ export function interfaceRoutes(parts: {
       tag: TAG,
       summary: 'One interface',
       answers: { 200: INTERFACE },
-      handle: async ({ params, institution }) =>
-        interfaceAnswer(await findInterface(institution.id, params.interfaceId)),
+      entityTag: 'told',
+      async handle({ params, institution, reply }) {
+        const subject = await findInterface(institution.id, params.interfaceId);
+        reply.header('etag', entityTag(subject));
+        return interfaceAnswer(subject);
+      },
     }),
     route({
       method: 'PATCH',
@@ -199,16 +208,29 @@ export function interfaceRoutes(parts: {
       role: 'OPERATOR',
       tag: TAG,
       summary: 'Change an interface; what is not given stays, null removes the payload or the filter',
+      description:
+        'Changes of different fields that are made at once all last. With `If-Match`, nothing is changed that was changed by ' +
+        'somebody else since it was read.',
       body: INTERFACE_CHANGES,
-      async rules({ body, params, institution }) {
-        return settingsProblems({ ...(await findInterface(institution.id, params.interfaceId)), ...body });
+      // With what is there now, so that these problems are told together with those of the schema.
+      async rules({ body, params, institution, request }) {
+        const current = await findInterface(institution.id, params.interfaceId);
+        checkIfMatch(request.headers['if-match'], current, 'interface');
+        return settingsProblems({ ...current, ...body });
       },
       answers: { 200: SAVED_INTERFACE },
-      async handle({ body, params, institution }) {
-        const before = await findInterface(institution.id, params.interfaceId);
-        const settings = settingsOf({ ...before, ...body });
-        const saved = await store.updateInterface(institution.id, before.id, settings, clock());
-        return savedAnswer(found(saved, 'interface', params.interfaceId));
+      entityTag: 'matched',
+      async handle({ body, params, institution, request, reply }) {
+        const id = idFromPath(params.interfaceId, 'interface');
+        // Somebody else may have changed it since the rules were asked: here it is held.
+        const change = (current: ExternalInterface) => {
+          checkIfMatch(request.headers['if-match'], current, 'interface');
+          const asked = { ...current, ...body };
+          throwProblems(settingsProblems(asked));
+          return settingsOf(asked);
+        };
+        const saved = await store.updateInterface(institution.id, id, change, clock());
+        return savedAnswer(found(saved, 'interface', params.interfaceId), reply);
       },
     }),
     route({
@@ -219,9 +241,15 @@ export function interfaceRoutes(parts: {
       summary:
         'Delete an interface with its schedules and its queue; its call log stays until retention removes it',
       answers: { 204: NOTHING },
-      async handle({ params, institution }) {
+      entityTag: 'matched',
+      async handle({ params, institution, request }) {
         const id = idFromPath(params.interfaceId, 'interface');
-        const wasThere = await store.deleteInterface(institution.id, id, clock());
+        const ifMatch = request.headers['if-match'];
+        const check =
+          ifMatch === undefined
+            ? undefined
+            : (current: ExternalInterface) => checkIfMatch(ifMatch, current, 'interface');
+        const wasThere = await store.deleteInterface(institution.id, id, clock(), check);
         found(wasThere || undefined, 'interface', params.interfaceId);
       },
     }),
@@ -402,7 +430,7 @@ function destinationWarning(detail: string): Warning {
 /** Of what passed the rules. */
 function settingsOf(
   asked: Asked & Pick<InterfaceSettings, 'name' | 'url' | 'method'>,
-): InterfaceSettings & { readonly destination: string } {
+): KeptInterfaceSettings {
   const { name, url, method, payload, filter } = asked;
   return {
     name,

@@ -43,6 +43,8 @@ export type ExternalInterface = InterfaceSettings & {
   readonly destination: string;
   readonly createdAt: number;
   readonly updatedAt: number;
+  /** Another one after each change of what an operator sets. */
+  readonly revision: number;
 };
 
 export type ScheduleId = number;
@@ -68,6 +70,8 @@ export type Schedule = ScheduleSettings & {
   readonly lastRunAt?: number;
   readonly createdAt: number;
   readonly updatedAt: number;
+  /** Another one after each change of what an operator sets; a run changes nothing of it. */
+  readonly revision: number;
 };
 
 export function isContinuous(schedule: Pick<ScheduleSettings, 'launch' | 'frequencyMinutes'>): boolean {

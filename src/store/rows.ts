@@ -72,6 +72,7 @@ export function toSchedule(row: Row): Schedule {
     ...optional('lastRunAt', row.last_run_at as number | null),
     createdAt: row.created_at as number,
     updatedAt: row.updated_at as number,
+    revision: row.revision as number,
   };
 }
 

@@ -64,7 +64,8 @@ export class EngineFixture {
   }
 
   async changeInterface(one: ExternalInterface, more: Partial<typeof INTERFACE>): Promise<void> {
-    await this.store.updateInterface(this.institution.id, one.id, { ...one, ...more }, this.clock.now());
+    const change = () => ({ ...one, ...more });
+    await this.store.updateInterface(this.institution.id, one.id, change, this.clock.now());
     await this.clock.advance(0);
   }
 

@@ -2,7 +2,8 @@
 import { AppError } from '../../model/app-error.ts';
 import {
   type ExternalInterface,
-  type InterfaceSettings,
+  type InstitutionId,
+  type InterfaceId,
   type Method,
   OPENING_DECISIONS,
   type OpeningState,
@@ -10,7 +11,8 @@ import {
 } from '../../model/entities.ts';
 import type { Granularity } from '../../model/granularity.ts';
 import { cursorNumber, FROM_NEWEST, optional, type Row, toPage } from '../rows.ts';
-import type { Change, InterfaceStore, OpeningStore } from '../store.ts';
+import type { Change, InterfaceStore, KeptInterfaceSettings, OpeningStore } from '../store.ts';
+import { changeByFunction } from './change.ts';
 import { type Database, orConflict, type Value } from './database.ts';
 import { isUniqueViolation } from './trouble.ts';
 import { COUNTED_MAX, waitingCount, waitingCountOf } from './waiting-count.ts';
@@ -33,9 +35,15 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
      SELECT * FROM made`,
   );
   const update = db.writing(
-    `UPDATE orderhook.interfaces SET name = $1, url = $2, method = $3, payload = $4, filter = $5, granularity = $6,
-       concurrency = $7, simulation = $8, active = $9, destination = $10, updated_at = $11
-     WHERE institution_id = $12 AND interface_id = $13 AND deleted_at IS NULL RETURNING *`,
+    `WITH changed AS (
+       UPDATE orderhook.interfaces SET name = $1, url = $2, method = $3, payload = $4, filter = $5, granularity = $6,
+         concurrency = $7, simulation = $8, active = $9, destination = $10, updated_at = $11, revision = revision + 1
+       WHERE institution_id = $12 AND interface_id = $13 AND revision = $14 AND deleted_at IS NULL RETURNING *
+     ), no_hold AS (
+       UPDATE orderhook.queues q SET held_until = NULL FROM changed c
+       WHERE $15 AND q.institution_id = c.institution_id AND q.interface_id = c.interface_id AND q.held_until IS NOT NULL
+     )
+     SELECT * FROM changed`,
   );
   const page = db.reading(
     `SELECT * FROM orderhook.interfaces WHERE institution_id = $1 AND deleted_at IS NULL AND interface_id > $2
@@ -48,7 +56,8 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   const remove = db.writing(
     `WITH gone AS (
        UPDATE orderhook.interfaces SET deleted_at = $1, active = false
-       WHERE institution_id = $2 AND interface_id = $3 AND deleted_at IS NULL RETURNING institution_id, interface_id
+       WHERE institution_id = $2 AND interface_id = $3 AND revision = coalesce($4, revision) AND deleted_at IS NULL
+       RETURNING institution_id, interface_id
      ), queue AS (
        UPDATE orderhook.queues q SET owed = 0, abandoned = 0, held_until = NULL, owner = NULL, deleted = true
        FROM gone WHERE q.institution_id = gone.institution_id AND q.interface_id = gone.interface_id
@@ -69,6 +78,16 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
      )
      SELECT 1 FROM gone`,
   );
+  const endHold = db.writing(
+    `WITH found AS (
+       SELECT institution_id, interface_id FROM orderhook.interfaces
+       WHERE institution_id = $1 AND interface_id = $2 AND deleted_at IS NULL
+     ), lifted AS (
+       UPDATE orderhook.queues q SET held_until = NULL FROM found f
+       WHERE q.institution_id = f.institution_id AND q.interface_id = f.interface_id AND q.held_until IS NOT NULL RETURNING 1
+     )
+     SELECT EXISTS (SELECT FROM lifted) AS is_lifted FROM found`,
+  );
   const figures = db.reading(
     `SELECT q.owed, q.abandoned, q.held_until, w.*,
        (SELECT c.closed_at FROM orderhook.closings c
@@ -78,6 +97,11 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
      FROM orderhook.queues q CROSS JOIN LATERAL (${waitingCountOf(COUNTED_MAX)}) w
      WHERE q.institution_id = $1 AND q.interface_id = $2 AND NOT q.deleted`,
   );
+
+  const find = async (institutionId: InstitutionId, id: InterfaceId) => {
+    const row = await byId.row(institutionId, id);
+    return row && toInterface(row);
+  };
 
   return {
     async createInterface(institutionId, settings, now) {
@@ -89,20 +113,45 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
       const rows = await page.rows(institutionId, cursorNumber(cursor, 0), limit + 1);
       return toPage(rows.map(toInterface), limit, ({ id }) => id);
     },
-    async interfaceById(institutionId, id) {
-      const row = await byId.row(institutionId, id);
-      return row && toInterface(row);
-    },
-    async updateInterface(institutionId, id, settings, now) {
-      const row = await update.row(...settingValues(settings), now, institutionId, id);
+    interfaceById: find,
+    async updateInterface(institutionId, id, change, now) {
+      const row = await changeByFunction(
+        () => find(institutionId, id),
+        (current) => {
+          const settings = change(current);
+          const isElsewhere = settings.url !== current.url || settings.method !== current.method;
+          return update.row(
+            ...settingValues(settings),
+            now,
+            institutionId,
+            id,
+            current.revision,
+            isElsewhere,
+          );
+        },
+      );
       if (!row) return undefined;
       publish({ kind: 'configuration', institutionId });
       return toInterface(row);
     },
-    async deleteInterface(institutionId, id, now) {
-      const found = (await remove.row(now, institutionId, id)) !== undefined;
+    async deleteInterface(institutionId, id, now, check) {
+      const removed = check
+        ? await changeByFunction(
+            () => find(institutionId, id),
+            (current) => {
+              check(current);
+              return remove.row(now, institutionId, id, current.revision);
+            },
+          )
+        : await remove.row(now, institutionId, id, null);
+      const found = removed !== undefined;
       if (found) publish({ kind: 'configuration', institutionId });
       return found;
+    },
+    async liftHold(institutionId, id) {
+      const row = await endHold.row(institutionId, id);
+      if (row?.is_lifted) publish({ kind: 'configuration', institutionId });
+      return row !== undefined;
     },
     async queueFigures(institutionId, id) {
       const row = await figures.row(institutionId, id);
@@ -119,7 +168,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   };
 }
 
-function settingValues(settings: InterfaceSettings & { destination: string }): Value[] {
+function settingValues(settings: KeptInterfaceSettings): Value[] {
   return [
     settings.name,
     settings.url,
@@ -150,6 +199,7 @@ export function toInterface(row: Row): ExternalInterface {
     destination: row.destination as string,
     createdAt: row.created_at as number,
     updatedAt: row.updated_at as number,
+    revision: row.revision as number,
   };
 }
 

@@ -2,7 +2,6 @@
 import { AppError } from '../../model/app-error.ts';
 import {
   type ExternalInterface,
-  type InterfaceSettings,
   type Method,
   OPENING_DECISIONS,
   type OpeningState,
@@ -10,7 +9,7 @@ import {
 } from '../../model/entities.ts';
 import type { Granularity } from '../../model/granularity.ts';
 import { cursorNumber, optional, toPage } from '../rows.ts';
-import type { Change, InterfaceStore, OpeningStore } from '../store.ts';
+import type { Change, InterfaceStore, KeptInterfaceSettings, OpeningStore } from '../store.ts';
 import { type Bindable, type Database, isUniqueViolation, type Row } from './database.ts';
 
 const FROM_NEWEST = Number.MAX_SAFE_INTEGER;
@@ -27,7 +26,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   );
   const update = db.prepare(
     `UPDATE interfaces SET name = ?, url = ?, method = ?, payload = ?, filter = ?, granularity = ?, concurrency = ?,
-       simulation = ?, active = ?, destination = ?, updated_at = ?
+       simulation = ?, active = ?, destination = ?, updated_at = ?, revision = revision + 1
      WHERE institution_id = ? AND interface_id = ? AND deleted_at IS NULL RETURNING *`,
   );
   const page = db.prepare(
@@ -47,6 +46,9 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   const endRequests = db.prepare(
     `UPDATE executions SET status = 'ERROR', ended_at = started_at, message = 'The interface was deleted.'
      WHERE interface_id = ? AND status = 'RUNNING' AND (begun = 0 OR trigger = 'RESEND')`,
+  );
+  const endHold = db.prepare(
+    'UPDATE queues SET held_until = NULL WHERE interface_id = ? AND held_until IS NOT NULL',
   );
   const emptyQueue = db.prepare(
     'UPDATE queues SET owed = 0, abandoned = 0, held_until = NULL WHERE interface_id = ?',
@@ -77,14 +79,22 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
       const row = db.read(() => byId.get(institutionId, id));
       return row && toInterface(row);
     },
-    async updateInterface(institutionId, id, settings, now) {
-      const row = db.write(() => update.get(...settingValues(settings), now, institutionId, id));
-      if (!row) return undefined;
-      publish({ kind: 'configuration', institutionId });
-      return toInterface(row);
+    async updateInterface(institutionId, id, change, now) {
+      const changed = db.write(() => {
+        const row = byId.get(institutionId, id);
+        if (!row) return undefined;
+        const current = toInterface(row);
+        const settings = change(current);
+        if (settings.url !== current.url || settings.method !== current.method) endHold.run(id);
+        return toInterface(update.get(...settingValues(settings), now, institutionId, id) as Row);
+      });
+      if (changed) publish({ kind: 'configuration', institutionId });
+      return changed;
     },
-    async deleteInterface(institutionId, id, now) {
+    async deleteInterface(institutionId, id, now, check) {
       const found = db.write(() => {
+        const row = check && byId.get(institutionId, id);
+        if (row) check(toInterface(row));
         if (markDeleted.run(now, institutionId, id).changes === 0) return false;
         for (const remove of removals) remove.run(id);
         emptyQueue.run(id);
@@ -93,6 +103,14 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
       });
       if (found) publish({ kind: 'configuration', institutionId });
       return found;
+    },
+    async liftHold(institutionId, id) {
+      const lifted = db.write(() => {
+        if (!byId.get(institutionId, id)) return undefined;
+        return endHold.run(id).changes === 1;
+      });
+      if (lifted) publish({ kind: 'configuration', institutionId });
+      return lifted !== undefined;
     },
     async queueFigures(institutionId, id) {
       const row = db.read(() => figures.get(institutionId, id));
@@ -109,7 +127,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   };
 }
 
-function settingValues(settings: InterfaceSettings & { destination: string }): Bindable[] {
+function settingValues(settings: KeptInterfaceSettings): Bindable[] {
   return [
     settings.name,
     settings.url,
@@ -140,6 +158,7 @@ export function toInterface(row: Row): ExternalInterface {
     destination: row.destination as string,
     createdAt: row.created_at as number,
     updatedAt: row.updated_at as number,
+    revision: row.revision as number,
   };
 }
 
