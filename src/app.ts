@@ -42,7 +42,7 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
   };
   try {
     const { database, encryptionKey } = chooseDatabase(settings, releasers);
-    const store = await openStore(database);
+    const store = await openStore(database, log);
     releasers.push(() => store.close());
 
     const engine = await startEngineThread(engineOptions(settings, database, extraCa));

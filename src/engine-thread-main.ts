@@ -15,14 +15,14 @@ if (!port) throw new Error('This module runs in a thread only.');
 const options = workerData as EngineThreadOptions;
 
 const log = createLog(options.logLevel);
-const store = await openStore(options.database);
+const store = await openStore(options.database, log);
 const caller = createCaller({
   userAgent: USER_AGENT,
   limits: options.limits,
   ...(options.egressProxy === '' ? {} : { egressProxy: options.egressProxy }),
   ...(options.extraCa === '' ? {} : { extraCa: options.extraCa }),
 });
-const reader = await startLogReaderThread(options.database);
+const reader = await startLogReaderThread(options.database, options.logLevel);
 const metrics = createEngineMetrics();
 const engine = createEngine({
   store,
