@@ -3,6 +3,7 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import type { CallLimits } from '../src/caller/call.ts';
 import { createCaller } from '../src/caller/caller.ts';
+import type { Progress } from '../src/store/store.ts';
 import { answered, unanswered } from './support/fake-callee.ts';
 import { INTERFACE, startServer, type TestServer, VENUE, wrongFields } from './support/http-server.ts';
 import { startCallee } from './support/scripted-callee.ts';
@@ -156,6 +157,7 @@ describe('interfaces', () => {
       owed: 0,
       abandoned: 0,
       oldestWaitingAt: null,
+      oldestOwedAt: null,
       heldUntil: null,
     });
     await server.putOrder('78');
@@ -165,6 +167,7 @@ describe('interfaces', () => {
       owed: 0,
       abandoned: 0,
       oldestWaitingAt: new Date(server.time.now).toISOString(),
+      oldestOwedAt: null,
       heldUntil: null,
     });
     const order = await server.get(`${VENUE}/orders/78`);
@@ -208,6 +211,14 @@ describe('a preview', () => {
       wouldCall: true,
     });
     assert.equal(server.callee.calls.length, 0);
+  });
+
+  it('takes the id of the order as text or as a JSON integer, every digit of it', async () => {
+    const id = await server.createInterface();
+    for (const orderId of [`"${LARGEST}"`, LARGEST]) {
+      const { json } = await server.post(`${INTERFACES}/${id}/preview`, `{"orderId":${orderId}}`);
+      assert.equal((json.request as { url: string }).url, `https://partner.example/orders/${LARGEST}`);
+    }
   });
 
   it('explains the filter, read at the granularity of the interface', async () => {
@@ -255,7 +266,24 @@ describe('a preview', () => {
       assert.equal(missing.status, 404);
       assert.equal(missing.json.detail, 'There is no order 5.');
       const number = await server.post(`${INTERFACES}/${id}/${call}`, { orderId: 5 });
-      assert.deepEqual(wrongFields(number), ['orderId invalid']);
+      assert.equal(number.json.detail, 'There is no order 5.');
+      for (const wrong of [
+        '0',
+        '-5',
+        '5.0',
+        '5e0',
+        '1.5',
+        'true',
+        '[5]',
+        'null',
+        '""',
+        '"05"',
+        `1${LARGEST}`,
+      ]) {
+        const refused = await server.post(`${INTERFACES}/${id}/${call}`, `{"orderId":${wrong}}`);
+        assert.deepEqual(wrongFields(refused), ['orderId invalid'], wrong);
+        assert.match(refused.json.detail, /a string of digits, or a JSON integer/);
+      }
     }
   });
 });
@@ -331,6 +359,43 @@ describe('a test call', () => {
     const simulated = await server.post(`${INTERFACES}/${simulating}/test-call`, { orderId: '5' });
     assert.equal(simulated.json.outcome, 'SIMULATED');
     assert.equal(server.callee.calls.length, 0);
+  });
+
+  it('lifts a hold when it is delivered, and not when it fails', async () => {
+    const id = await server.createInterface();
+    const institution = await server.store.institutionByCode('MYVENUE');
+    const institutionId = institution?.id as number;
+    const progress: Progress = {
+      institutionId,
+      interfaceId: Number(id),
+      fence: 0,
+      settled: [],
+      owed: [],
+      resent: [],
+      abandoned: [],
+      attempts: [],
+      executions: [],
+      heldUntil: server.time.now + 60_000,
+    };
+    const isHeld = async () => {
+      const { json } = await server.get(`${INTERFACES}/${id}/queue`);
+      return (json as unknown as { heldUntil: string | null }).heldUntil !== null;
+    };
+    await server.store.commitProgress([progress], 'a-node');
+    server.callee.outcome = () => answered(500);
+    await server.post(`${INTERFACES}/${id}/test-call`, { orderId: 5 });
+    assert.ok(await isHeld());
+    server.callee.outcome = () => answered();
+    await server.post(`${INTERFACES}/${id}/test-call`, `{"orderId":5}`);
+    assert.ok(!(await isHeld()));
+
+    await server.store.commitProgress([progress], 'a-node');
+    assert.ok(await isHeld());
+    for (let times = 0; times < 2; times += 1) {
+      assert.equal((await server.delete(`${INTERFACES}/${id}/hold`)).status, 204);
+      assert.ok(!(await isHeld()));
+    }
+    assert.equal((await server.delete(`${INTERFACES}/999999/hold`)).status, 404);
   });
 
   it('is found in the log by outcome and by order', async () => {

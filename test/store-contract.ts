@@ -320,6 +320,7 @@ export function storeContract(name: string, open: OpenStore): void {
           owed: 2,
           abandoned: 1,
           oldestWaitingAt: NOW,
+          oldestOwedAt: NOW,
           heldUntil: NOW + 5,
         });
         const owed = await store.owed(venue.id, one.id, { limit: 9, withDetails: true });
@@ -350,6 +351,7 @@ export function storeContract(name: string, open: OpenStore): void {
           owed: 1,
           abandoned: 1,
           oldestWaitingAt: NOW,
+          oldestOwedAt: NOW,
         });
         const engineView = await store.engineInterface(venue.id, one.id);
         assert.equal(engineView?.owed, 1);
@@ -856,7 +858,58 @@ export function storeContract(name: string, open: OpenStore): void {
             owed: [{ ...second, attempts: 1, dueAt: 0 }],
           }),
         );
-        assert.deepEqual(await store.queueFigures(venue.id, one.id), { waiting: 0, owed: 1, abandoned: 0 });
+        const figures = { waiting: 0, owed: 1, abandoned: 0, oldestOwedAt: NOW };
+        assert.deepEqual(await store.queueFigures(venue.id, one.id), figures);
+      });
+
+      test('all that is owed can be sent again, whenever it is due, and what is owed later is no part of it', async () => {
+        const one = await createInterface();
+        for (const [index, id] of [1, 2, 3].entries()) {
+          await store.putOrders(
+            [{ ...readOrderDetails(orderText(id)), institutionId: venue.id }],
+            NOW + index,
+          );
+        }
+        const seen = await waiting(one);
+        const owed = seen.map(({ closingId, orderId }) => ({
+          closingId,
+          orderId,
+          attempts: 3,
+          dueAt: NOW + 1e9,
+        }));
+        const [first, second, later] = owed;
+        assert.ok(first && second && later);
+        await commit(progress(one, { cursor: seen[1]?.position as Position, owed: [second, first] }));
+        assert.equal((await store.queueFigures(venue.id, one.id))?.oldestOwedAt, NOW);
+        assert.equal(await store.countResend(venue.id, one.id, { kind: 'owed' }), 2);
+        assert.equal(await store.countResend(venue.id, 999, { kind: 'owed' }), undefined);
+        const requested = await store.requestResend(venue.id, one.id, { kind: 'owed' }, NOW);
+        assert.equal(requested?.count, 2);
+        await commit(progress(one, { cursor: seen[2]?.position as Position, owed: [later] }));
+        const view = (await store.engineInterface(venue.id, one.id))?.resends[0];
+        assert.equal(view?.isFiltered, false);
+        const query = { after: view.sentUpTo, limit: 9, withDetails: true };
+        const found = await store.resendDeliveries(venue.id, view.executionId, query);
+        assert.deepEqual(
+          found,
+          [first, second].map(({ closingId, orderId, attempts }) => ({
+            closingId,
+            orderId,
+            attempts,
+            list: 'owed',
+            details: orderText(orderId),
+          })),
+        );
+        await commit(progress(one, { settled: [first.closingId] }));
+        assert.equal((await store.queueFigures(venue.id, one.id))?.oldestOwedAt, NOW + 1);
+        const left = await store.resendDeliveries(venue.id, view.executionId, {
+          ...query,
+          withDetails: false,
+        });
+        assert.deepEqual(
+          left.map(({ orderId }) => orderId),
+          ['2'],
+        );
       });
 
       test('closings of a time span are sent again as far as the queue has passed them', async () => {

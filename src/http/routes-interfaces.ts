@@ -38,6 +38,7 @@ import {
   MOMENT,
   NAME,
   ORDER_ID,
+  ORDER_ID_GIVEN,
   orderIdFrom,
   PAGE_FIELDS,
   pageAnswer,
@@ -261,7 +262,8 @@ export function interfaceRoutes(parts: {
       summary: 'What would be sent for an order, and whether it would; sends nothing',
       description:
         '`wouldCall`: the filter matches, the destination is allowed, and the interface neither pauses nor simulates.',
-      body: Type.Object({ orderId: ORDER_ID }),
+      body: Type.Object({ orderId: ORDER_ID_GIVEN }),
+      keepsNumbers: true,
       answers: {
         200: Type.Object({
           request: REQUEST,
@@ -297,7 +299,8 @@ export function interfaceRoutes(parts: {
       summary: 'Call for an order now, whatever the filter says and outside the queue',
       description:
         'Answers the entry of the call log. An interface that simulates sends nothing here either.',
-      body: Type.Object({ orderId: ORDER_ID }),
+      body: Type.Object({ orderId: ORDER_ID_GIVEN }),
+      keepsNumbers: true,
       answers: { 200: CALL },
       async handle({ body, params, institution }) {
         const subject = await findInterface(institution.id, params.interfaceId);
@@ -317,7 +320,10 @@ export function interfaceRoutes(parts: {
         const { method, url, payload } = subject;
         const template = { method, url, ...(payload !== undefined && { payload }), userAgent };
         const templateId = await store.callTemplateId(institution.id, subject.id, template);
-        return callAnswer(await store.logAttempt(institution.id, subject.id, templateId, attempt));
+        const logged = await store.logAttempt(institution.id, subject.id, templateId, attempt);
+        // The callee takes calls again.
+        if (logged.outcome === 'DELIVERED') await store.liftHold(institution.id, subject.id);
+        return callAnswer(logged);
       },
     }),
     route({
@@ -325,13 +331,14 @@ export function interfaceRoutes(parts: {
       path: '/api/v1/institutions/:code/interfaces/:interfaceId/queue',
       role: 'OPERATOR',
       tag: TAG,
-      summary: 'How long the queue is, and since when the oldest closing waits',
+      summary: 'How long the queue is, and when the oldest closings that wait or are owed were closed',
       answers: {
         200: Type.Object({
           waiting: Type.Integer(),
           owed: Type.Integer(),
           abandoned: Type.Integer(),
           oldestWaitingAt: NULLABLE_MOMENT,
+          oldestOwedAt: NULLABLE_MOMENT,
           heldUntil: NULLABLE_MOMENT,
         }),
       },
@@ -347,9 +354,23 @@ export function interfaceRoutes(parts: {
           abandoned,
           oldestWaitingAt: null,
           ...writeOptionalMoment('oldestWaitingAt', figures.oldestWaitingAt),
+          oldestOwedAt: null,
+          ...writeOptionalMoment('oldestOwedAt', figures.oldestOwedAt),
           heldUntil: null,
           ...(isHeld && writeOptionalMoment('heldUntil', heldUntil)),
         };
+      },
+    }),
+    route({
+      method: 'DELETE',
+      path: '/api/v1/institutions/:code/interfaces/:interfaceId/hold',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'Lift the hold that a callee asked for with Retry-After; there need not be one',
+      answers: { 204: NOTHING },
+      async handle({ params, institution }) {
+        const id = idFromPath(params.interfaceId, 'interface');
+        found((await store.liftHold(institution.id, id)) || undefined, 'interface', params.interfaceId);
       },
     }),
     route({

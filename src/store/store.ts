@@ -395,6 +395,8 @@ export type ResendSelection =
   /** The newest closing of each, if the queue has passed it: others are going to be called anyway. */
   | { readonly kind: 'orders'; readonly orderIds: readonly OrderId[] }
   | { readonly kind: 'abandoned' }
+  /** Whatever it has to wait for: an attempt that fails counts like any other. */
+  | { readonly kind: 'owed' }
   /** Closings from … up to and without …, of those that the queue has passed; the filter decides again. */
   | { readonly kind: 'closed_between'; readonly from: number; readonly to: number };
 

@@ -93,7 +93,10 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
        (SELECT c.closed_at FROM orderhook.closings c
         WHERE c.institution_id = q.institution_id AND (c.xid, c.closing_id) > (q.cursor_xid, q.cursor_id)
           AND NOT (c.xid < q.first_xmax AND c.xid <> ALL (q.first_running))
-        ORDER BY c.xid, c.closing_id LIMIT 1) AS oldest_waiting_at
+        ORDER BY c.xid, c.closing_id LIMIT 1) AS oldest_waiting_at,
+       (SELECT c.closed_at FROM (SELECT o.closing_id FROM orderhook.owed o
+          WHERE o.institution_id = q.institution_id AND o.interface_id = q.interface_id ORDER BY o.closing_id LIMIT 1) o
+        JOIN orderhook.closings c ON c.institution_id = q.institution_id AND c.closing_id = o.closing_id) AS oldest_owed_at
      FROM orderhook.queues q CROSS JOIN LATERAL (${waitingCountOf(COUNTED_MAX)}) w
      WHERE q.institution_id = $1 AND q.interface_id = $2 AND NOT q.deleted`,
   );
@@ -161,6 +164,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
           owed: row.owed as number,
           abandoned: row.abandoned as number,
           ...optional('oldestWaitingAt', row.oldest_waiting_at as number | null),
+          ...optional('oldestOwedAt', row.oldest_owed_at as number | null),
           ...optional('heldUntil', row.held_until as number | null),
         }
       );

@@ -56,7 +56,9 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   const figures = db.prepare(
     `SELECT t.last_closing_id - q.cursor AS waiting, q.owed, q.abandoned, q.held_until,
        (SELECT closed_at FROM closings c WHERE c.institution_id = q.institution_id AND c.closing_id > q.cursor
-        ORDER BY c.closing_id LIMIT 1) AS oldest_waiting_at
+        ORDER BY c.closing_id LIMIT 1) AS oldest_waiting_at,
+       (SELECT c.closed_at FROM owed d JOIN closings c ON c.institution_id = q.institution_id AND c.closing_id = d.closing_id
+        WHERE d.interface_id = q.interface_id ORDER BY d.closing_id LIMIT 1) AS oldest_owed_at
      FROM queues q JOIN institutions t USING (institution_id) JOIN interfaces i USING (interface_id)
      WHERE q.institution_id = ? AND q.interface_id = ? AND i.deleted_at IS NULL`,
   );
@@ -120,6 +122,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
           owed: row.owed as number,
           abandoned: row.abandoned as number,
           ...optional('oldestWaitingAt', row.oldest_waiting_at as number | null),
+          ...optional('oldestOwedAt', row.oldest_owed_at as number | null),
           ...optional('heldUntil', row.held_until as number | null),
         }
       );
