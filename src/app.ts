@@ -68,6 +68,7 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
       store,
       importStore: orderWriter ?? store,
       caller,
+      hasEgressProxy: settings.egressProxy !== '',
       clock: Date.now,
       log,
       version: VERSION,

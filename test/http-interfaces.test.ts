@@ -128,11 +128,11 @@ describe('interfaces', () => {
     const [unknown] = await paths({ filter: 'OrderDetailsData.OrdrType=SALE' });
     assert.match(unknown ?? '', /^filter: .*OrderType/i);
     assert.deepEqual(await paths({ url: 'https://closed.example/${orderId}' }), [
-      'url: Nothing is called yet: there is no open proxy opening for closed.example:443.',
+      'url: Nothing is called yet: there is no open proxy opening for closed.example:443; request one, which an administrator opens.',
     ]);
     await server.openDestination('inside.example:80');
     assert.deepEqual(await paths({ url: 'http://inside.example/${orderId}' }), [
-      'url: Nothing is called yet: inside.example resolves to 10.0.0.1, which is not public: private.',
+      'url: Nothing is called yet: inside.example resolves to 10.0.0.1, which is not public: private; an administrator can open it with allowPrivate.',
     ]);
     assert.equal((await paths({ method: 'POST', url: 'https://partner.example/' })).length, 1);
   });
@@ -209,6 +209,7 @@ describe('a preview', () => {
       },
       destination: { allowed: true },
       wouldCall: true,
+      because: ['The interface has no schedule.'],
     });
     assert.equal(server.callee.calls.length, 0);
   });
@@ -239,17 +240,63 @@ describe('a preview', () => {
     assert.deepEqual((await preview(id)).json.destination, {
       allowed: false,
       reason: 'destination_not_allowed',
-      detail: 'there is no open proxy opening for 127.0.0.1:81',
+      detail: 'there is no open proxy opening for 127.0.0.1:81; request one, which an administrator opens',
     });
     const opening = await server.openDestination('127.0.0.1:81');
     assert.deepEqual((await preview(id)).json.destination, {
       allowed: false,
       reason: 'destination_not_allowed',
-      detail: '127.0.0.1 is not public: loopback',
+      detail: '127.0.0.1 is not public: loopback; an administrator can open it with allowPrivate',
     });
-    await server.post(`${VENUE}/proxy-openings/${opening}/revoke`);
-    await server.openDestination('127.0.0.1:81', true);
+    await server.post(`${VENUE}/proxy-openings/${opening}/open`, { allowPrivate: true });
     assert.deepEqual((await preview(id)).json.destination, { allowed: true });
+  });
+
+  it('says why an order would not be called now: filter, destination, pause, simulation, hold, schedules', async () => {
+    await server.openDestination('ready.example:443');
+    const url = 'https://ready.example/${orderId}';
+    const because = async (id: string) => {
+      const { json } = await preview(id);
+      return (json as unknown as { because: string[] }).because;
+    };
+    const id = await server.createInterface({ url });
+    assert.deepEqual(await because(id), ['The interface has no schedule.']);
+    const schedule = await server.createSchedule(id);
+    assert.deepEqual(await because(id), ['No schedule runs by itself: those of the interface are MANUAL.']);
+    const patch = (body: object) => server.patch(`${VENUE}/schedules/${schedule}`, body);
+    await patch({ launch: 'AUTOMATIC', start: '2026-02-01T00:00:00Z' });
+    assert.deepEqual(await because(id), [
+      'No schedule runs by itself before 2026-02-01T00:00:00.000Z, when one starts.',
+    ]);
+    await patch({ start: null, end: '2026-01-01T00:00:00Z' });
+    assert.deepEqual(await because(id), [
+      'No schedule runs by itself any more: those that are AUTOMATIC have ended.',
+    ]);
+    await patch({ end: null });
+    assert.deepEqual(await because(id), []);
+
+    const institutionId = (await server.store.institutionByCode('MYVENUE'))?.id as number;
+    await hold(server, institutionId, Number(id), server.time.now + 60_000);
+    const held = (await preview(id)).json as unknown as Record<string, unknown>;
+    assert.deepEqual(held.because, [
+      'The callee asked by Retry-After for no call until 2026-01-05T09:01:00.000Z; to call sooner, delete the hold.',
+    ]);
+    assert.equal(held.heldUntil, '2026-01-05T09:01:00.000Z');
+    assert.equal(held.wouldCall, true, 'it would, later');
+    await server.delete(`${INTERFACES}/${id}/hold`);
+
+    await server.patch(`${INTERFACES}/${id}`, {
+      active: false,
+      simulation: true,
+      filter: 'OrderDetailsData.OrderType=SALE;OrderDetailsData.Origin=WEB',
+      url: 'https://closed.example/${orderId}',
+    });
+    assert.deepEqual(await because(id), [
+      'The filter says no: OrderDetailsData.Origin=WEB',
+      'The destination may not be called: there is no open proxy opening for closed.example:443; request one, which an administrator opens.',
+      'The interface is paused: its orders wait until it is active.',
+      'The interface simulates: everything happens but the request.',
+    ]);
   });
 
   it('says that a paused or simulating interface would not call', async () => {
@@ -287,6 +334,23 @@ describe('a preview', () => {
     }
   });
 });
+
+/** As the engine commits it after a callee's Retry-After. */
+async function hold(server: TestServer, institutionId: number, interfaceId: number, heldUntil: number) {
+  const progress: Progress = {
+    institutionId,
+    interfaceId,
+    fence: 0,
+    settled: [],
+    owed: [],
+    resent: [],
+    abandoned: [],
+    attempts: [],
+    executions: [],
+    heldUntil,
+  };
+  await server.store.commitProgress([progress], 'a-node');
+}
 
 describe('a test call', () => {
   let server: TestServer;
@@ -365,23 +429,12 @@ describe('a test call', () => {
     const id = await server.createInterface();
     const institution = await server.store.institutionByCode('MYVENUE');
     const institutionId = institution?.id as number;
-    const progress: Progress = {
-      institutionId,
-      interfaceId: Number(id),
-      fence: 0,
-      settled: [],
-      owed: [],
-      resent: [],
-      abandoned: [],
-      attempts: [],
-      executions: [],
-      heldUntil: server.time.now + 60_000,
-    };
+    const holdIt = () => hold(server, institutionId, Number(id), server.time.now + 60_000);
     const isHeld = async () => {
       const { json } = await server.get(`${INTERFACES}/${id}/queue`);
       return (json as unknown as { heldUntil: string | null }).heldUntil !== null;
     };
-    await server.store.commitProgress([progress], 'a-node');
+    await holdIt();
     server.callee.outcome = () => answered(500);
     await server.post(`${INTERFACES}/${id}/test-call`, { orderId: 5 });
     assert.ok(await isHeld());
@@ -389,7 +442,7 @@ describe('a test call', () => {
     await server.post(`${INTERFACES}/${id}/test-call`, `{"orderId":5}`);
     assert.ok(!(await isHeld()));
 
-    await server.store.commitProgress([progress], 'a-node');
+    await holdIt();
     assert.ok(await isHeld());
     for (let times = 0; times < 2; times += 1) {
       assert.equal((await server.delete(`${INTERFACES}/${id}/hold`)).status, 204);

@@ -126,7 +126,7 @@ describe('the web service', () => {
       assert.equal(status, 401);
       assert.equal(json.code, 'unauthenticated');
       assert.match(json.detail, detail);
-      assert.equal(headers['www-authenticate'], 'Bearer');
+      assert.equal(headers['www-authenticate'], 'Bearer realm="Orderhook", error="invalid_token"');
     };
 
     it('must be one', async () => {

@@ -577,6 +577,59 @@ export function storeContract(name: string, open: OpenStore): void {
         assert.equal(await store.liftHold(venue.id, one.id), false);
       });
 
+      test('what is owed is called no sooner than a hold ends, and the call log and the order say so', async () => {
+        const one = await createInterface();
+        await put(orderText(1), orderText(2), orderText(3));
+        const seen = await waiting(one);
+        const callTemplateId = await templateOf(one);
+        const failed = (index: number, more: Partial<Attempt>) => ({
+          ...attempt(String(index + 1), {
+            closingId: seen[index]?.closingId as number,
+            outcome: 'FAILED',
+            ...more,
+          }),
+          callTemplateId,
+        });
+        const owed = (index: number, attempts: number, dueAt: number) => ({
+          closingId: seen[index]?.closingId as number,
+          orderId: String(index + 1),
+          attempts,
+          dueAt,
+        });
+        await commit(
+          progress(one, {
+            cursor: seen[2]?.position as Position,
+            owed: [owed(0, 2, NOW + 30), owed(1, 1, NOW + 900)],
+            attempts: [
+              failed(0, { attempt: 1, nextAttemptAt: NOW + 10 }),
+              failed(0, { attempt: 2, nextAttemptAt: NOW + 30 }),
+              failed(1, { attempt: 1, nextAttemptAt: NOW + 900 }),
+              failed(2, { attempt: 1, nextAttemptAt: NOW + 20 }),
+            ],
+          }),
+        );
+        const logged = async () => {
+          const calls = await store.calls(venue.id, one.id, { limit: 9 });
+          const log = calls?.items.map((call) => [
+            call.orderId,
+            call.attempt,
+            (call.nextAttemptAt ?? 0) - NOW,
+          ]);
+          const next: unknown[] = [];
+          for (const id of ['1', '2']) {
+            const [delivery] = await store.deliveriesOf(venue.id, await store.closingsOf(venue.id, id, 1));
+            next.push((delivery?.nextAttemptAt ?? 0) - NOW);
+          }
+          return [...(log ?? []), ...next];
+        };
+        const settled = ['3', 1, 20]; // it was delivered, or abandoned, since
+        assert.deepEqual(await logged(), [settled, ['2', 1, 900], ['1', 2, 30], ['1', 1, 10], 30, 900]);
+        await commit(progress(one, { heldUntil: NOW + 600 }));
+        assert.deepEqual(await logged(), [settled, ['2', 1, 900], ['1', 2, 600], ['1', 1, 10], 600, 900]);
+        await store.liftHold(venue.id, one.id);
+        assert.deepEqual(await logged(), [settled, ['2', 1, 900], ['1', 2, 30], ['1', 1, 10], 30, 900]);
+      });
+
       test('executions are kept as they stand, listed newest first, and ended after a crash', async () => {
         const one = await createInterface();
         const schedule = await store.createSchedule(

@@ -5,6 +5,7 @@ import { Type } from 'typebox';
 import type { Caller } from '../caller/caller.ts';
 import { destinationOf, type Resolve } from '../caller/destination.ts';
 import { headersSent } from '../caller/request-text.ts';
+import { isInSeason } from '../engine/schedule-times.ts';
 import { checkFilter, compileFilter, type FilterExplanation } from '../filter/filter.ts';
 import { throwProblems } from '../model/app-error.ts';
 import {
@@ -13,6 +14,7 @@ import {
   type Attempt,
   type AttemptOutcome,
   type LoggedAttempt,
+  type QueueFigures,
 } from '../model/delivery.ts';
 import {
   type ExternalInterface,
@@ -20,9 +22,10 @@ import {
   type InstitutionId,
   type InterfaceSettings,
   METHODS,
+  type Schedule,
 } from '../model/entities.ts';
 import { cutToGranularity, GRANULARITIES, GRANULARITY_DEFAULT } from '../model/granularity.ts';
-import { CONCURRENCY_DEFAULT, CONCURRENCY_MAX } from '../model/limits.ts';
+import { CONCURRENCY_DEFAULT, CONCURRENCY_MAX, PAGE_LIMIT_MAX } from '../model/limits.ts';
 import { type JsonObject, parseLossless } from '../model/lossless-json.ts';
 import { parseOrderId } from '../model/order.ts';
 import { type CallRequest, FAILURE_REASONS, type Outcome } from '../model/outcome.ts';
@@ -261,7 +264,8 @@ export function interfaceRoutes(parts: {
       tag: TAG,
       summary: 'What would be sent for an order, and whether it would; sends nothing',
       description:
-        '`wouldCall`: the filter matches, the destination is allowed, and the interface neither pauses nor simulates.',
+        '`wouldCall`: the filter matches, the destination is allowed, and the interface neither pauses nor simulates. ' +
+        '`because` says why it would not be called now: that, and a hold, or that no schedule would call by itself.',
       body: Type.Object({ orderId: ORDER_ID_GIVEN }),
       keepsNumbers: true,
       answers: {
@@ -274,6 +278,8 @@ export function interfaceRoutes(parts: {
             detail: Type.Optional(Type.String()),
           }),
           wouldCall: Type.Boolean(),
+          because: Type.Array(Type.String()),
+          heldUntil: Type.Optional(MOMENT),
         }),
       },
       async handle({ body, params, institution }) {
@@ -282,12 +288,19 @@ export function interfaceRoutes(parts: {
         const { details } = found(await store.order(institution.id, orderId), 'order', orderId);
         const filter = explainFilter(subject, details);
         const destination = await destinationOfInterface(subject);
+        const { items: schedules } = await store.schedules(institution.id, subject.id, {
+          limit: PAGE_LIMIT_MAX,
+        });
+        const now = clock();
+        const heldUntil = holdAt(await store.queueFigures(institution.id, subject.id), now);
         return {
           request: requestAnswer(compileTemplate(subject).fill(orderId), userAgent),
           ...(filter && { filter }),
           destination,
           wouldCall:
             (filter?.matches ?? true) && destination.allowed && subject.active && !subject.simulation,
+          because: obstacles({ subject, filter, destination, schedules, heldUntil, now }),
+          ...writeOptionalMoment('heldUntil', heldUntil),
         };
       },
     }),
@@ -345,9 +358,7 @@ export function interfaceRoutes(parts: {
       async handle({ params, institution }) {
         const id = idFromPath(params.interfaceId, 'interface');
         const figures = found(await store.queueFigures(institution.id, id), 'interface', params.interfaceId);
-        const { waiting, owed, abandoned, heldUntil } = figures;
-        // The store keeps the time after it has passed.
-        const isHeld = heldUntil !== undefined && heldUntil > clock();
+        const { waiting, owed, abandoned } = figures;
         return {
           waiting,
           owed,
@@ -357,7 +368,7 @@ export function interfaceRoutes(parts: {
           oldestOwedAt: null,
           ...writeOptionalMoment('oldestOwedAt', figures.oldestOwedAt),
           heldUntil: null,
-          ...(isHeld && writeOptionalMoment('heldUntil', heldUntil)),
+          ...writeOptionalMoment('heldUntil', holdAt(figures, clock())),
         };
       },
     }),
@@ -476,6 +487,50 @@ function explainFilter(
   if (filter === undefined) return undefined;
   const orderDetailsData = cutToGranularity(parseLossless(details) as JsonObject, granularity) as JsonObject;
   return compileFilter(filter).explain({ orderDetailsData });
+}
+
+/** The store keeps the time of a hold after it has passed. */
+function holdAt(figures: QueueFigures | undefined, now: number): number | undefined {
+  const heldUntil = figures?.heldUntil;
+  return heldUntil !== undefined && heldUntil > now ? heldUntil : undefined;
+}
+
+/** Why an order would not be called now, each a sentence. */
+function obstacles(seen: {
+  subject: ExternalInterface;
+  filter: FilterExplanation | undefined;
+  destination: DestinationCheck;
+  schedules: readonly Schedule[];
+  heldUntil: number | undefined;
+  now: number;
+}): string[] {
+  const { subject, filter, destination, schedules, heldUntil, now } = seen;
+  const failed = filter?.conditions.find(({ matches }) => !matches);
+  const idle = whyNoScheduleRuns(schedules, now);
+  return [
+    ...(failed ? [`The filter says no: ${failed.text}`] : []),
+    ...(destination.allowed ? [] : [`The destination may not be called: ${destination.detail}.`]),
+    ...(subject.active ? [] : ['The interface is paused: its orders wait until it is active.']),
+    ...(subject.simulation ? ['The interface simulates: everything happens but the request.'] : []),
+    ...(heldUntil === undefined
+      ? []
+      : [
+          `The callee asked by Retry-After for no call until ${writeMoment(heldUntil)}; to call sooner, delete the hold.`,
+        ]),
+    ...(idle === undefined ? [] : [idle]),
+  ];
+}
+
+/** Undefined when one runs by itself. */
+function whyNoScheduleRuns(schedules: readonly Schedule[], now: number): string | undefined {
+  if (schedules.length === 0) return 'The interface has no schedule.';
+  const automatic = schedules.filter(({ launch }) => launch === 'AUTOMATIC');
+  if (automatic.length === 0) return 'No schedule runs by itself: those of the interface are MANUAL.';
+  if (automatic.some((schedule) => isInSeason(schedule, now))) return undefined;
+  const starts = automatic.flatMap(({ start }) => (start !== undefined && start > now ? [start] : []));
+  return starts.length === 0
+    ? 'No schedule runs by itself any more: those that are AUTOMATIC have ended.'
+    : `No schedule runs by itself before ${writeMoment(Math.min(...starts))}, when one starts.`;
 }
 
 function refused({ reason, detail }: DestinationCheck & { allowed: false }): Outcome {

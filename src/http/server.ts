@@ -40,6 +40,7 @@ import { openingRoutes } from './routes-openings.ts';
 import { orderRoutes } from './routes-orders.ts';
 import { partnerRoutes } from './routes-partners.ts';
 import { resendRoutes } from './routes-resends.ts';
+import { rootRoutes } from './routes-root.ts';
 import { scheduleRoutes } from './routes-schedules.ts';
 import { type Readiness, systemRoutes } from './routes-system.ts';
 import { type SetupLink, setupRoutes } from './setup.ts';
@@ -66,6 +67,8 @@ export type ServerParts = {
   readonly adminKey?: string | undefined;
   /** For tests. */
   readonly resolve?: Resolve | undefined;
+  /** Whether calls go through an egress proxy, which then resolves names. */
+  readonly hasEgressProxy?: boolean | undefined;
 };
 
 /** A connection on which nothing moves for so long is closed. */
@@ -175,6 +178,7 @@ export function routeTable(
     ...partnerRoutes(parts),
     ...apiKeyRoutes({ store, clock, principals, findInstitution }),
     ...filterRoutes(),
+    ...rootRoutes(parts),
     ...webServiceRoutes({ store, tokens }),
     ...systemRoutes({ ...parts, engineReadiness: parts.engineReadiness ?? (() => ({ ready: true })) }),
     ...(setup ? setupRoutes({ store, clock, setup }) : []),
@@ -248,6 +252,7 @@ function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyRepl
     bodyBytesMax: request.routeOptions.bodyLimit,
     bodyTypes: row ? BODY_TYPES[bodyKind(row)] : [],
     statusOf: row?.statusOf,
+    hasToken: bearer(request.headers.authorization ?? '') !== undefined,
   });
   // As bytes: to a text of this type Fastify would add a charset, which JSON does not have.
   reply

@@ -201,7 +201,10 @@ export interface OpeningStore {
   openings(institutionId: InstitutionId, page: PageRequest): Promise<Page<ProxyOpening>>;
   /** The open one for a destination. */
   openOpening(institutionId: InstitutionId, destination: string): Promise<ProxyOpening | undefined>;
-  /** @throws AppError `conflict` when its state does not allow the decision. Undefined when there is none. */
+  /**
+   * To open an open one again gives it another `allowPrivate`.
+   * @throws AppError `conflict` when its state does not allow the decision. Undefined when there is none.
+   */
   decideOpening(
     institutionId: InstitutionId,
     id: number,

@@ -1,5 +1,4 @@
 /** Interfaces and proxy openings: what operators and administrators set. */
-import { AppError } from '../../model/app-error.ts';
 import {
   type ExternalInterface,
   type InstitutionId,
@@ -10,8 +9,9 @@ import {
   type ProxyOpening,
 } from '../../model/entities.ts';
 import type { Granularity } from '../../model/granularity.ts';
-import { cursorNumber, FROM_NEWEST, optional, type Row, toPage } from '../rows.ts';
+import { cursorNumber, FROM_NEWEST, optional, type Row, toPage, wrongOpeningState } from '../rows.ts';
 import type { Change, InterfaceStore, KeptInterfaceSettings, OpeningStore } from '../store.ts';
+import { textArray } from './arrays.ts';
 import { changeByFunction } from './change.ts';
 import { type Database, orConflict, type Value } from './database.ts';
 import { isUniqueViolation } from './trouble.ts';
@@ -225,7 +225,7 @@ export function openingStore(db: Database, publish: (change: Change) => void): O
   );
   const decide = db.writing(
     `UPDATE orderhook.proxy_openings SET state = $1, allow_private = $2, decided_by = $3, decided_at = $4
-     WHERE institution_id = $5 AND opening_id = $6 AND state = $7 RETURNING *`,
+     WHERE institution_id = $5 AND opening_id = $6 AND state = ANY ($7::text[]) RETURNING *`,
   );
   return {
     async requestOpening(institutionId, { destination, reason, requestedAt, requestedBy }) {
@@ -246,14 +246,12 @@ export function openingStore(db: Database, publish: (change: Change) => void): O
     },
     async decideOpening(institutionId, id, decision, { allowPrivate, decidedBy, decidedAt }) {
       const { from, to } = OPENING_DECISIONS[decision];
-      const decided = await decide.row(to, allowPrivate, decidedBy, decidedAt, institutionId, id, from);
+      const values = [to, allowPrivate, decidedBy, decidedAt, institutionId, id] as const;
+      const decided = await decide.row(...values, textArray(from));
       if (!decided) {
         const row = await byId.row(institutionId, id);
         if (!row) return undefined;
-        throw new AppError(
-          'conflict',
-          `The proxy opening is ${row.state}; to ${decision} it, it must be ${from}.`,
-        );
+        throw wrongOpeningState(row.state, decision);
       }
       publish({ kind: 'configuration', institutionId });
       return toOpening(decided);

@@ -8,7 +8,7 @@ import {
   type ProxyOpening,
 } from '../../model/entities.ts';
 import type { Granularity } from '../../model/granularity.ts';
-import { cursorNumber, optional, toPage } from '../rows.ts';
+import { cursorNumber, optional, toPage, wrongOpeningState } from '../rows.ts';
 import type { Change, InterfaceStore, KeptInterfaceSettings, OpeningStore } from '../store.ts';
 import { type Bindable, type Database, isUniqueViolation, type Row } from './database.ts';
 
@@ -207,12 +207,7 @@ export function openingStore(db: Database, publish: (change: Change) => void): O
       const decided = db.write(() => {
         const row = byId.get(institutionId, id);
         if (!row) return undefined;
-        if (row.state !== from) {
-          throw new AppError(
-            'conflict',
-            `The proxy opening is ${row.state}; to ${decision} it, it must be ${from}.`,
-          );
-        }
+        if (!from.some((state) => state === row.state)) throw wrongOpeningState(row.state, decision);
         return toOpening(decide.get(to, Number(allowPrivate), decidedBy, decidedAt, id) as Row);
       });
       if (decided) publish({ kind: 'configuration', institutionId });
