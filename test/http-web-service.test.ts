@@ -166,7 +166,10 @@ describe('the web service', () => {
     it('must have all its claims', async () => {
       await refused(await sign({ sub: undefined, iss: undefined }), /lacks sub, iss/);
       await refused(await sign({ aud: undefined, exp: undefined }), /lacks aud, exp/);
-      await refused(await sign({ aud: ['OPS'] }), /lacks aud/);
+      await refused(await sign({ aud: [] }), /lacks aud/);
+      await refused(await sign({ aud: [7] }), /lacks aud/);
+      await refused(await sign({ aud: ['OPS', 'OPS2'] }), /aud is a list of 2: put the operator alone/);
+      assert.equal((await read({ orderId: 1 }, await sign({ aud: ['OPS'] }))).status, 200);
       await refused(await sign({ iat: undefined }), /lacks iat/);
       await refused(await sign({ iat: 'x' }), /lacks iat/);
     });
@@ -181,6 +184,23 @@ describe('the web service', () => {
       await good({ iat: now() + 4 });
       await refused(await sign({ iat: now() + 60, exp: now() + 120 }), /future/);
       await refused(await sign({ nbf: now() + 60 }), /nbf/);
+    });
+
+    it('may have its times in milliseconds, of which the same is asked', async () => {
+      const ms = (secondsFromNow: number) => (now() + secondsFromNow) * 1_000;
+      const good = async (claims: Claims) => {
+        const { status, text } = await read({ orderId: 1 }, await sign(claims));
+        assert.equal(status, 200, text);
+      };
+      await good({ iat: ms(0), exp: ms(60) });
+      await good({ iat: ms(0) + 123, exp: ms(900) + 123 });
+      await good({ iat: ms(0), exp: now() + 60 });
+      await good({ iat: now(), exp: ms(60), nbf: ms(-1) });
+      await refused(await sign({ iat: ms(-300), exp: ms(601) }), /more than 900/);
+      await refused(await sign({ iat: ms(-60), exp: ms(-6) }), /expired 6 s ago.*clock/);
+      await refused(await sign({ iat: ms(60), exp: ms(120) }), /iat lies in the future/);
+      await refused(await sign({ iat: ms(0), exp: ms(60), nbf: ms(60) }), /nbf lies in the future/);
+      await refused(await sign({ nbf: 'soon' }), /nbf must be seconds/);
     });
 
     it('is nothing worth when the partner is revoked', async () => {

@@ -43,7 +43,8 @@ export function webServiceRoutes(parts: { store: Pick<Store, 'order'>; tokens: P
       tag: TAG,
       summary: 'Read an order back',
       description:
-        'With a JWT signed with HS256: `sub` institution code, `aud` operator, `iss` partner, `exp` at most 900 s after `iat`. ' +
+        'With a JWT signed with HS256: `sub` institution code, `aud` operator, `iss` partner, `exp` at most 900 s after `iat`, both in ' +
+        'seconds or in milliseconds. ' +
         'An order that is unknown is answered with `expectedException` and statusCode `notfound`.',
       body: 'json_text',
       bodySchema: Type.Object({
