@@ -75,7 +75,10 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
       vault: createVault(encryptionKey),
       ...(setup ? { setup } : {}),
       ...(settings.adminKey === '' ? {} : { adminKey: settings.adminKey }),
-      limits: { webServiceCallsPerMinute: settings.webServiceCallsPerMinute },
+      limits: {
+        webServiceCallsPerMinute: settings.webServiceCallsPerMinute,
+        webServiceLimitStatus: settings.webServiceLimitStatus,
+      },
       metrics: async () => (await metrics.text()) + (await engine.metrics()),
       engineReadiness: () => engine.readiness(),
     });

@@ -11,7 +11,7 @@ const PAUSE_MS = 10_000;
 const LINES: Readonly<Record<DatabaseEventKind, { level: 'info' | 'warn'; text: string }>> = {
   listen_lost: {
     level: 'warn',
-    text: 'other nodes are not heard at the moment; what they change is found by looking',
+    text: 'other nodes are not heard at the moment; closings are found by looking',
   },
   listen_restored: { level: 'info', text: 'other nodes are heard again' },
   notify_failed: { level: 'warn', text: 'other nodes could not be told of a change; it is tried again' },

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { gunzipSync, inflateSync } from 'node:zlib';
 import { SignJWT } from 'jose';
+import { encodingFor } from '../src/http/compression.ts';
 import { RateLimit } from '../src/http/rate-limit.ts';
 import { type Reply, startServer, type TestServer, VENUE, wrongFields } from './support/http-server.ts';
 
@@ -67,6 +69,58 @@ describe('the web service', () => {
       await details('OPERATIONS'),
       `{"orderId":${LARGEST},"orderState":"CLOSED","saleAmount":4.10,"operationDatas":[{"operationId":12345678901234567890}]}`,
     );
+  });
+
+  it('compresses what is longer than 1 KiB where the client asks for it', async () => {
+    const filler = 'x'.repeat(2_000);
+    await server.put(`${VENUE}/orders/77`, `{"orderId":77,"orderState":"OPEN","filler":"${filler}"}`);
+    const raw = async (orderId: string, accept?: string) => {
+      const answer = await server.app.inject({
+        method: 'POST',
+        url: READ,
+        headers: {
+          authorization: `Bearer ${await sign()}`,
+          'content-type': 'application/json',
+          ...(accept !== undefined && { 'accept-encoding': accept }),
+        },
+        payload: `{"orderId":${orderId},"requestId":1}`,
+      });
+      assert.equal(answer.statusCode, 200);
+      assert.equal(answer.headers.vary, 'accept-encoding');
+      return { encoding: answer.headers['content-encoding'], bytes: answer.rawPayload };
+    };
+    const plain = await raw('77');
+    assert.equal(plain.encoding, undefined);
+    const unpack = { gzip: gunzipSync, deflate: inflateSync };
+    for (const encoding of ['gzip', 'deflate'] as const) {
+      const packed = await raw('77', encoding);
+      assert.equal(packed.encoding, encoding);
+      assert.ok(packed.bytes.length < 500);
+      assert.deepEqual(unpack[encoding](packed.bytes), plain.bytes);
+    }
+    assert.equal((await raw(LARGEST, 'gzip')).encoding, undefined, 'a short answer');
+  });
+
+  it('compresses as the client likes it best', () => {
+    for (const [accept, encoding] of [
+      [undefined, undefined],
+      ['', undefined],
+      ['gzip, deflate, br', 'gzip'],
+      ['deflate, gzip;q=0.5', 'deflate'],
+      ['br', undefined],
+      ['*', 'gzip'],
+      ['gzip;q=0, *', 'deflate'],
+      ['gzip;q=0', undefined],
+      ['*;q=0', undefined],
+      ['GZIP;Q=0.001', 'gzip'],
+      ['x-gzip', 'gzip'],
+      ['identity, gzip;q=0.5', undefined],
+      ['identity;q=0.5, gzip;q=0.5', 'gzip'],
+      ['gzip;q=high', undefined],
+      ['constructor, __proto__', undefined],
+    ] as const) {
+      assert.equal(encodingFor(accept), encoding, accept);
+    }
   });
 
   it('counts the requests that bring no number of their own', async () => {
@@ -265,6 +319,22 @@ describe('the web service', () => {
 });
 
 describe('the limit of calls', () => {
+  it('is told by another status where the setting says so, with the time to wait', async () => {
+    const limits = { webServiceCallsPerMinute: 1, webServiceLimitStatus: 509 };
+    const server = await startServer({ limits });
+    try {
+      await server.createVenue();
+      const { secret } = (await server.post(`${VENUE}/partners`, { partner: 'A', operator: 'O' })).json;
+      const { token } = (await server.post(AUTH, { operator: 'O', partner: 'A', secret }, { key: null }))
+        .json;
+      assert.equal((await server.post(READ, { orderId: 1 }, { key: token })).status, 200);
+      const { status, json, headers } = await server.post(READ, { orderId: 1 }, { key: token });
+      assert.deepEqual([status, json.code, headers['retry-after']], [509, 'too_many_requests', '60']);
+    } finally {
+      await server.close();
+    }
+  });
+
   it('holds each partner back for itself, and says for how long', async () => {
     const server = await startServer({ limits: { webServiceCallsPerMinute: 3 } });
     try {

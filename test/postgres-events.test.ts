@@ -105,7 +105,7 @@ describe('lines about the database server', () => {
     assert.deepEqual(lines[0], {
       level: 'warn',
       fields: { event: 'database.listen_lost', err: cause },
-      text: 'other nodes are not heard at the moment; what they change is found by looking',
+      text: 'other nodes are not heard at the moment; closings are found by looking',
     });
     assert.equal(lines[1]?.level, 'info');
     now = 10_000;

@@ -62,7 +62,7 @@ export function problemAnswer(thrown: unknown, context: ErrorContext): ProblemAn
   const status = ownStatus ?? context.statusOf?.[error.code] ?? STATUS_OF[error.code];
   const headers: Record<string, string> = {};
   if (status === 401) headers['www-authenticate'] = challenge(context);
-  if (status === 429 || status === 503) {
+  if (error.code === 'too_many_requests' || status === 503) {
     headers['retry-after'] = String(error.retryAfterSeconds ?? RETRY_AFTER_SECONDS_DEFAULT);
   }
   return {

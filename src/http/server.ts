@@ -59,7 +59,11 @@ export type ServerParts = {
   readonly vault: Vault;
   /** While there is no administrator. */
   readonly setup?: SetupLink | undefined;
-  readonly limits: { readonly webServiceCallsPerMinute: number };
+  readonly limits: {
+    readonly webServiceCallsPerMinute: number;
+    /** Of the answer to more than that. */
+    readonly webServiceLimitStatus?: number | undefined;
+  };
   /** In the text format of Prometheus. */
   readonly metrics: () => Promise<string>;
   readonly engineReadiness?: (() => Readiness | Promise<Readiness>) | undefined;
@@ -179,7 +183,7 @@ export function routeTable(
     ...apiKeyRoutes({ store, clock, principals, findInstitution }),
     ...filterRoutes(),
     ...rootRoutes(parts),
-    ...webServiceRoutes({ store, tokens }),
+    ...webServiceRoutes({ store, tokens, limitStatus: limits.webServiceLimitStatus }),
     ...systemRoutes({ ...parts, engineReadiness: parts.engineReadiness ?? (() => ({ ready: true })) }),
     ...(setup ? setupRoutes({ store, clock, setup }) : []),
   ];

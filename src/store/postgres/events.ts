@@ -1,6 +1,6 @@
 /** What happens between this process and the server without any call of the store being rejected for it: for the log. */
 export const DATABASE_EVENT_KINDS = [
-  /** Other nodes are not heard; what they do is found by looking, every two seconds. */
+  /** Other nodes are not heard: closings are found by looking, and all else is looked at when they are heard again. */
   'listen_lost',
   'listen_restored',
   /** Other nodes were not told, for now. */
