@@ -42,7 +42,7 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
   };
   try {
     const { database, encryptionKey } = chooseDatabase(settings, releasers);
-    const store = await openStore(database);
+    const store = await openStore(database, log);
     releasers.push(() => store.close());
 
     const engine = await startEngineThread(engineOptions(settings, database, extraCa));
@@ -68,13 +68,17 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
       store,
       importStore: orderWriter ?? store,
       caller,
+      hasEgressProxy: settings.egressProxy !== '',
       clock: Date.now,
       log,
       version: VERSION,
       vault: createVault(encryptionKey),
       ...(setup ? { setup } : {}),
       ...(settings.adminKey === '' ? {} : { adminKey: settings.adminKey }),
-      limits: { webServiceCallsPerMinute: settings.webServiceCallsPerMinute },
+      limits: {
+        webServiceCallsPerMinute: settings.webServiceCallsPerMinute,
+        webServiceLimitStatus: settings.webServiceLimitStatus,
+      },
       metrics: async () => (await metrics.text()) + (await engine.metrics()),
       engineReadiness: () => engine.readiness(),
     });

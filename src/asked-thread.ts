@@ -1,16 +1,10 @@
 /** A thread that is asked questions: the side that starts it and asks, and what it runs to answer. */
 import { parentPort, Worker } from 'node:worker_threads';
-import { AppError, type ErrorCode } from './model/app-error.ts';
+import { type CrossedError, fromCrossed, toCrossed } from './crossing-error.ts';
 
 type Ask = { readonly id: number; readonly question: unknown };
 /** The answer to question 0 is that the thread has started. */
 type Told = { readonly id: number; readonly answer?: unknown; readonly error?: CrossedError };
-/** What of an error crosses between threads. */
-type CrossedError = {
-  readonly message: string;
-  readonly code?: ErrorCode;
-  readonly retryAfterSeconds?: number;
-};
 
 export type AskedThreadOptions = {
   /** The module that runs there. */
@@ -45,7 +39,7 @@ export class AskedThread<Question, Answer> {
     this.#worker.on('message', ({ id, answer, error }: Told) => {
       const asked = this.#waiting.get(id);
       this.#waiting.delete(id);
-      if (error) asked?.reject(toError(error));
+      if (error) asked?.reject(fromCrossed(error));
       else asked?.resolve(answer as never);
     });
   }
@@ -89,14 +83,4 @@ export function answerQuestions<Question, Answer>(answer: (question: Question) =
     }
   });
   port.postMessage({ id: 0 } satisfies Told);
-}
-
-function toCrossed(error: unknown): CrossedError {
-  if (!(error instanceof AppError)) return { message: String(error) };
-  const { message, code, retryAfterSeconds } = error;
-  return { message, code, ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) };
-}
-
-function toError({ message, code, ...options }: CrossedError): Error {
-  return code === undefined ? new Error(message) : new AppError(code, message, options);
 }

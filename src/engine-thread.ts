@@ -3,6 +3,7 @@
  * pages slow and the reverse. This is the side that starts it; `engine-thread-main.ts` is what runs there.
  */
 import { Worker } from 'node:worker_threads';
+import { type CrossedError, fromCrossed } from './crossing-error.ts';
 import type { LogLevel } from './observe/log.ts';
 import type { DatabaseChoice } from './open-store.ts';
 
@@ -27,7 +28,9 @@ export type Readiness = { readonly ready: boolean; readonly because?: string };
 /** To the thread. */
 export type EngineThreadRequest = { readonly kind: 'stop' | 'metrics' | 'readiness'; readonly id: number };
 /** From the thread; the answer to request 0 is that it has started. */
-export type EngineThreadAnswer = { readonly id: number; readonly value: unknown };
+export type EngineThreadAnswer =
+  | { readonly id: number; readonly value: unknown }
+  | { readonly id: number; readonly error: CrossedError };
 
 export interface EngineThread {
   /** In the text format of Prometheus. */
@@ -61,9 +64,11 @@ export async function startEngineThread(options: EngineThreadOptions): Promise<E
     worker.on('exit', (code) => fail(new Error(`The engine's thread ended with code ${code}.`)));
   });
   died.catch(() => {}); // whoever waits for it hears of it
-  worker.on('message', ({ id, value }: EngineThreadAnswer) => {
-    waiting.get(id)?.resolve(value);
-    waiting.delete(id);
+  worker.on('message', (answer: EngineThreadAnswer) => {
+    const asked = waiting.get(answer.id);
+    waiting.delete(answer.id);
+    if ('error' in answer) asked?.reject(fromCrossed(answer.error));
+    else asked?.resolve(answer.value);
   });
 
   function answer(id: number): Promise<unknown> {

@@ -2,7 +2,10 @@
 import { workerData } from 'node:worker_threads';
 import { answerQuestions } from './asked-thread.ts';
 import { createLogReader, type LogPage, type LogQuestion } from './engine/log-reader.ts';
-import { type DatabaseChoice, openStoreToRead } from './open-store.ts';
+import type { LogReaderThreadOptions } from './log-reader-thread.ts';
+import { createLog } from './observe/log.ts';
+import { openStoreToRead } from './open-store.ts';
 
-const reader = createLogReader(await openStoreToRead(workerData as DatabaseChoice));
+const { database, logLevel } = workerData as LogReaderThreadOptions;
+const reader = createLogReader(await openStoreToRead(database, createLog(logLevel)));
 answerQuestions<LogQuestion, LogPage>((question) => reader.read(question));

@@ -149,6 +149,13 @@ export const SETTINGS = {
     about: 'getOrderDetails calls that one partner may make in a minute.',
     parse: integer(1, 1_000_000),
   }),
+  webServiceLimitStatus: define({
+    env: 'ORDERHOOK_WEB_SERVICE_LIMIT_STATUS',
+    default: 429,
+    about:
+      'Status of the answer to more calls of the web service than that: 429, or 509 as the real service had it.',
+    parse: (value) => Number(oneOf(['429', '509'])(value)),
+  }),
   retentionDays: define({
     env: 'ORDERHOOK_RETENTION_DAYS',
     default: 365,

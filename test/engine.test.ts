@@ -632,6 +632,22 @@ describe('the engine', () => {
       assert.equal((await fixture.calls(one))[0]?.attempt, 2);
     });
 
+    test('what is owed is called now, however long it has to wait, and counts like any other attempt', async () => {
+      const one = await fixture.createInterface();
+      const schedule = await fixture.createSchedule(one);
+      await fixture.close(3);
+      fixture.callee.outcome = () => answered(500);
+      await fixture.run(schedule);
+      fixture.callee.calls.length = 0;
+      fixture.callee.outcome = ({ url }) => (url.endsWith('/2') ? answered(500) : answered());
+      const execution = await ended(await resend(one, { kind: 'owed' }));
+      assert.deepEqual(fixture.callee.orderIds, ['1', '2', '3']);
+      assert.deepEqual([execution.delivered, execution.failed], [2, 1]);
+      assert.equal((await fixture.queue(one))?.owed, 1);
+      const last = (await fixture.calls(one)).find(({ outcome }) => outcome === 'FAILED');
+      assert.equal(last?.attempt, 2);
+    });
+
     test('a time span is sent again through the filter, in slices between which the queue has its turn', async () => {
       const one = await fixture.createInterface({ filter: 'OrderDetailsData.OrderType=SALE' });
       await fixture.createSchedule(one, { ...CONTINUOUS, batchSize: 500 });

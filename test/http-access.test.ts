@@ -134,7 +134,9 @@ describe('API keys', () => {
       });
       assert.equal(status, 401, authorization);
       assert.equal(json.code, 'unauthenticated');
-      assert.equal(headers['www-authenticate'], 'Bearer');
+      const isToken = /^Bearer \S+$/.test(authorization);
+      const challenge = `Bearer realm="Orderhook"${isToken ? ', error="invalid_token"' : ''}`;
+      assert.equal(headers['www-authenticate'], challenge, authorization);
     }
     const lower = await server.get(`${VENUE}/orders`, {
       key: null,
@@ -163,7 +165,8 @@ describe('proxy openings', () => {
       { key: operator },
     );
     assert.equal(requested.status, 201);
-    const { id, ...rest } = requested.json;
+    const { id, warnings, ...rest } = requested.json;
+    assert.deepEqual(warnings, []);
     assert.deepEqual(rest, {
       destination: 'partner.example:443',
       state: 'REQUESTED',
@@ -173,8 +176,9 @@ describe('proxy openings', () => {
       requestedBy: 'a OPERATOR',
     });
     assert.equal((await server.post(`${OPENINGS}/${id}/open`, {}, { key: operator })).status, 403);
-    const opened = await server.post(`${OPENINGS}/${id}/open`);
-    assert.deepEqual(opened.json, {
+    const { warnings: openWarnings, ...opened } = (await server.post(`${OPENINGS}/${id}/open`)).json;
+    assert.deepEqual(openWarnings, []);
+    assert.deepEqual(opened, {
       id,
       ...rest,
       state: 'OPEN',
@@ -182,7 +186,7 @@ describe('proxy openings', () => {
       decidedBy: 'ORDERHOOK_ADMIN_KEY',
     });
     assert.deepEqual((await server.get(OPENINGS, { key: operator })).json, {
-      items: [opened.json],
+      items: [opened],
       next: null,
     });
   });
@@ -197,13 +201,112 @@ describe('proxy openings', () => {
     assert.equal((await server.post(OPENINGS, { destination: 'one.example:80' })).status, 409);
     assert.equal(await state(one, 'revoke'), 409);
     assert.equal(await state(one, 'open'), 'OPEN');
-    assert.equal(await state(one, 'open'), 409);
+    assert.equal(await state(one, 'open'), 'OPEN', 'opened again to change allowPrivate');
     assert.equal(await state(one, 'refuse'), 409);
     assert.equal(await state(one, 'revoke'), 'REVOKED');
     assert.equal(await state(one, 'open'), 409);
     const two = await request('one.example:80');
     assert.equal(await state(two, 'refuse'), 'REFUSED');
     assert.equal(await state(two, 'open'), 409);
+  });
+
+  it('are opened again to raise or lower allowPrivate, which the engine hears of', async () => {
+    const { id } = (await server.post(OPENINGS, { destination: 'again.example:80' })).json;
+    const venue = await server.store.institutionByCode('MYVENUE');
+    let told = 0;
+    const unsubscribe = server.store.subscribe(({ kind }) => {
+      if (kind === 'configuration') told += 1;
+    });
+    for (const [body, allowPrivate] of [
+      [{}, false],
+      [{ allowPrivate: true }, true],
+      [{ allowPrivate: false }, false],
+      [{ allowPrivate: true }, true],
+      [{}, false],
+    ] as const) {
+      server.time.now += 1_000;
+      const { status, json } = await server.post(`${OPENINGS}/${id}/open`, body);
+      const opening = json as unknown as Record<string, unknown>;
+      assert.deepEqual([status, opening.state, opening.allowPrivate], [200, 'OPEN', allowPrivate]);
+      assert.equal(opening.decidedAt, new Date(server.time.now).toISOString());
+      const kept = await server.store.openOpening(venue?.id as number, 'again.example:80');
+      assert.equal(kept?.allowPrivate, allowPrivate);
+    }
+    unsubscribe();
+    assert.equal(told, 5);
+    assert.equal((await server.post(`${OPENINGS}/${id}/open`, {}, { key: operator })).status, 403);
+  });
+
+  describe('that let no call through', () => {
+    const asked: string[] = [];
+    let inside: TestServer;
+    let behindProxy: TestServer;
+    const start = async (hasEgressProxy: boolean) => {
+      const server = await startServer({
+        hasEgressProxy,
+        resolve: async (host) => {
+          asked.push(host);
+          if (host === 'silent.example') return new Promise(() => {});
+          return [{ address: host === 'inside.example' ? '10.0.0.1' : '8.8.8.8', family: 4 }];
+        },
+      });
+      await server.createVenue();
+      return server;
+    };
+    before(async () => {
+      inside = await start(false);
+      behindProxy = await start(true);
+    });
+    after(async () => {
+      await inside.close();
+      await behindProxy.close();
+    });
+
+    const told = async (destination: string, allowPrivate?: boolean, server = inside) => {
+      const requested = (await server.post(OPENINGS, { destination })).json;
+      const askedBefore = asked.splice(0);
+      const body = allowPrivate === undefined ? {} : { allowPrivate };
+      const opened = (await server.post(`${OPENINGS}/${requested.id}/open`, body)).json;
+      const texts = [requested, opened].map(({ warnings }) =>
+        warnings.map(({ path, message }) => `${path}: ${message}`).join(),
+      );
+      return { texts, askedBefore };
+    };
+    const LOOPBACK = '127.0.0.1 is not public: loopback; an administrator can open it with allowPrivate.';
+
+    it('are warned of at once: addresses and localhost when they are requested, too', async () => {
+      for (const [destination, because] of [
+        ['127.0.0.1:81', LOOPBACK],
+        ['localhost:81', LOOPBACK],
+        ['api.localhost:81', LOOPBACK],
+        ['[::1]:81', '::1 is not public: loopback; an administrator can open it with allowPrivate.'],
+      ] as const) {
+        assert.deepEqual((await told(destination)).texts, [
+          `destination: ${destination} is to be opened with allowPrivate: ${because}`,
+          `allowPrivate: ${destination} is open, and yet every call is refused: ${because}`,
+        ]);
+      }
+    });
+
+    it('are warned of when they are opened, if it takes a look at DNS', async () => {
+      const { texts, askedBefore } = await told('inside.example:443');
+      assert.deepEqual(askedBefore, [], 'who may only request learns nothing of the network');
+      assert.equal(texts[0], '');
+      assert.match(
+        texts[1] ?? '',
+        /^allowPrivate: .*refused: inside\.example resolves to 10\.0\.0\.1, which is not/,
+      );
+      assert.deepEqual((await told('public.example:443')).texts, ['', '']);
+    });
+
+    it('are not warned of with allowPrivate, nor when DNS is silent, nor where the egress proxy resolves', async () => {
+      assert.equal((await told('127.0.0.1:82', true)).texts[1], '');
+      assert.equal((await told('silent.example:82')).texts[1], '');
+      asked.length = 0;
+      assert.equal((await told('inside.example:82', false, behindProxy)).texts[1], '');
+      assert.deepEqual(asked, []);
+      assert.match((await told('10.0.0.1:82', false, behindProxy)).texts[1] ?? '', /not public/);
+    });
   });
 
   it('say what to write instead of a destination that is none', async () => {

@@ -3,6 +3,7 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import type { CallLimits } from '../src/caller/call.ts';
 import { createCaller } from '../src/caller/caller.ts';
+import type { Progress } from '../src/store/store.ts';
 import { answered, unanswered } from './support/fake-callee.ts';
 import { INTERFACE, startServer, type TestServer, VENUE, wrongFields } from './support/http-server.ts';
 import { startCallee } from './support/scripted-callee.ts';
@@ -128,11 +129,11 @@ describe('interfaces', () => {
     const [unknown] = await paths({ filter: 'OrderDetailsData.OrdrType=SALE' });
     assert.match(unknown ?? '', /^filter: .*OrderType/i);
     assert.deepEqual(await paths({ url: 'https://closed.example/${orderId}' }), [
-      'url: Nothing is called yet: there is no open proxy opening for closed.example:443.',
+      'url: Nothing is called yet: there is no open proxy opening for closed.example:443; request one, which an administrator opens.',
     ]);
     await server.openDestination('inside.example:80');
     assert.deepEqual(await paths({ url: 'http://inside.example/${orderId}' }), [
-      'url: Nothing is called yet: inside.example resolves to 10.0.0.1, which is not public: private.',
+      'url: Nothing is called yet: inside.example resolves to 10.0.0.1, which is not public: private; an administrator can open it with allowPrivate.',
     ]);
     assert.equal((await paths({ method: 'POST', url: 'https://partner.example/' })).length, 1);
   });
@@ -157,6 +158,7 @@ describe('interfaces', () => {
       owed: 0,
       abandoned: 0,
       oldestWaitingAt: null,
+      oldestOwedAt: null,
       heldUntil: null,
     });
     await server.putOrder('78');
@@ -166,6 +168,7 @@ describe('interfaces', () => {
       owed: 0,
       abandoned: 0,
       oldestWaitingAt: new Date(server.time.now).toISOString(),
+      oldestOwedAt: null,
       heldUntil: null,
     });
     const order = await server.get(`${VENUE}/orders/78`);
@@ -207,8 +210,17 @@ describe('a preview', () => {
       },
       destination: { allowed: true },
       wouldCall: true,
+      because: ['The interface has no schedule.'],
     });
     assert.equal(server.callee.calls.length, 0);
+  });
+
+  it('takes the id of the order as text or as a JSON integer, every digit of it', async () => {
+    const id = await server.createInterface();
+    for (const orderId of [`"${LARGEST}"`, LARGEST]) {
+      const { json } = await server.post(`${INTERFACES}/${id}/preview`, `{"orderId":${orderId}}`);
+      assert.equal((json.request as { url: string }).url, `https://partner.example/orders/${LARGEST}`);
+    }
   });
 
   it('explains the filter, read at the granularity of the interface', async () => {
@@ -229,17 +241,63 @@ describe('a preview', () => {
     assert.deepEqual((await preview(id)).json.destination, {
       allowed: false,
       reason: 'destination_not_allowed',
-      detail: 'there is no open proxy opening for 127.0.0.1:81',
+      detail: 'there is no open proxy opening for 127.0.0.1:81; request one, which an administrator opens',
     });
     const opening = await server.openDestination('127.0.0.1:81');
     assert.deepEqual((await preview(id)).json.destination, {
       allowed: false,
       reason: 'destination_not_allowed',
-      detail: '127.0.0.1 is not public: loopback',
+      detail: '127.0.0.1 is not public: loopback; an administrator can open it with allowPrivate',
     });
-    await server.post(`${VENUE}/proxy-openings/${opening}/revoke`);
-    await server.openDestination('127.0.0.1:81', true);
+    await server.post(`${VENUE}/proxy-openings/${opening}/open`, { allowPrivate: true });
     assert.deepEqual((await preview(id)).json.destination, { allowed: true });
+  });
+
+  it('says why an order would not be called now: filter, destination, pause, simulation, hold, schedules', async () => {
+    await server.openDestination('ready.example:443');
+    const url = 'https://ready.example/${orderId}';
+    const because = async (id: string) => {
+      const { json } = await preview(id);
+      return (json as unknown as { because: string[] }).because;
+    };
+    const id = await server.createInterface({ url });
+    assert.deepEqual(await because(id), ['The interface has no schedule.']);
+    const schedule = await server.createSchedule(id);
+    assert.deepEqual(await because(id), ['No schedule runs by itself: those of the interface are MANUAL.']);
+    const patch = (body: object) => server.patch(`${VENUE}/schedules/${schedule}`, body);
+    await patch({ launch: 'AUTOMATIC', start: '2026-02-01T00:00:00Z' });
+    assert.deepEqual(await because(id), [
+      'No schedule runs by itself before 2026-02-01T00:00:00.000Z, when one starts.',
+    ]);
+    await patch({ start: null, end: '2026-01-01T00:00:00Z' });
+    assert.deepEqual(await because(id), [
+      'No schedule runs by itself any more: those that are AUTOMATIC have ended.',
+    ]);
+    await patch({ end: null });
+    assert.deepEqual(await because(id), []);
+
+    const institutionId = (await server.store.institutionByCode('MYVENUE'))?.id as number;
+    await hold(server, institutionId, Number(id), server.time.now + 60_000);
+    const held = (await preview(id)).json as unknown as Record<string, unknown>;
+    assert.deepEqual(held.because, [
+      'The callee asked by Retry-After for no call until 2026-01-05T09:01:00.000Z; to call sooner, delete the hold.',
+    ]);
+    assert.equal(held.heldUntil, '2026-01-05T09:01:00.000Z');
+    assert.equal(held.wouldCall, true, 'it would, later');
+    await server.delete(`${INTERFACES}/${id}/hold`);
+
+    await server.patch(`${INTERFACES}/${id}`, {
+      active: false,
+      simulation: true,
+      filter: 'OrderDetailsData.OrderType=SALE;OrderDetailsData.Origin=WEB',
+      url: 'https://closed.example/${orderId}',
+    });
+    assert.deepEqual(await because(id), [
+      'The filter says no: OrderDetailsData.Origin=WEB',
+      'The destination may not be called: there is no open proxy opening for closed.example:443; request one, which an administrator opens.',
+      'The interface is paused: its orders wait until it is active.',
+      'The interface simulates: everything happens but the request.',
+    ]);
   });
 
   it('says that a paused or simulating interface would not call', async () => {
@@ -256,10 +314,44 @@ describe('a preview', () => {
       assert.equal(missing.status, 404);
       assert.equal(missing.json.detail, 'There is no order 5.');
       const number = await server.post(`${INTERFACES}/${id}/${call}`, { orderId: 5 });
-      assert.deepEqual(wrongFields(number), ['orderId invalid']);
+      assert.equal(number.json.detail, 'There is no order 5.');
+      for (const wrong of [
+        '0',
+        '-5',
+        '5.0',
+        '5e0',
+        '1.5',
+        'true',
+        '[5]',
+        'null',
+        '""',
+        '"05"',
+        `1${LARGEST}`,
+      ]) {
+        const refused = await server.post(`${INTERFACES}/${id}/${call}`, `{"orderId":${wrong}}`);
+        assert.deepEqual(wrongFields(refused), ['orderId invalid'], wrong);
+        assert.match(refused.json.detail, /a string of digits, or a JSON integer/);
+      }
     }
   });
 });
+
+/** As the engine commits it after a callee's Retry-After. */
+async function hold(server: TestServer, institutionId: number, interfaceId: number, heldUntil: number) {
+  const progress: Progress = {
+    institutionId,
+    interfaceId,
+    fence: 0,
+    settled: [],
+    owed: [],
+    resent: [],
+    abandoned: [],
+    attempts: [],
+    executions: [],
+    heldUntil,
+  };
+  await server.store.commitProgress([progress], 'a-node');
+}
 
 describe('a test call', () => {
   let server: TestServer;
@@ -332,6 +424,32 @@ describe('a test call', () => {
     const simulated = await server.post(`${INTERFACES}/${simulating}/test-call`, { orderId: '5' });
     assert.equal(simulated.json.outcome, 'SIMULATED');
     assert.equal(server.callee.calls.length, 0);
+  });
+
+  it('lifts a hold when it is delivered, and not when it fails', async () => {
+    const id = await server.createInterface();
+    const institution = await server.store.institutionByCode('MYVENUE');
+    const institutionId = institution?.id as number;
+    const holdIt = () => hold(server, institutionId, Number(id), server.time.now + 60_000);
+    const isHeld = async () => {
+      const { json } = await server.get(`${INTERFACES}/${id}/queue`);
+      return (json as unknown as { heldUntil: string | null }).heldUntil !== null;
+    };
+    await holdIt();
+    server.callee.outcome = () => answered(500);
+    await server.post(`${INTERFACES}/${id}/test-call`, { orderId: 5 });
+    assert.ok(await isHeld());
+    server.callee.outcome = () => answered();
+    await server.post(`${INTERFACES}/${id}/test-call`, `{"orderId":5}`);
+    assert.ok(!(await isHeld()));
+
+    await holdIt();
+    assert.ok(await isHeld());
+    for (let times = 0; times < 2; times += 1) {
+      assert.equal((await server.delete(`${INTERFACES}/${id}/hold`)).status, 204);
+      assert.ok(!(await isHeld()));
+    }
+    assert.equal((await server.delete(`${INTERFACES}/999999/hold`)).status, 404);
   });
 
   it('is found in the log by outcome and by order', async () => {

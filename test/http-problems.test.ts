@@ -62,7 +62,7 @@ describe('problems', () => {
 
   it('are the answer of unknown paths and methods too', async () => {
     for (const [method, path] of [
-      ['GET', '/'],
+      ['GET', '/nowhere'],
       ['GET', '/api/v1/nothing'],
       ['DELETE', '/healthz'],
       ['PATCH', VENUE],

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import type { Institution } from '../src/model/entities.ts';
-import type { Progress, WaitingClosing } from '../src/store/store.ts';
+import type { Position, Progress, WaitingClosing } from '../src/store/store.ts';
 import { startServer, type TestServer, VENUE, wrongFields } from './support/http-server.ts';
 
 const NODE = 'the-node';
@@ -115,6 +115,36 @@ describe('a resend', () => {
     assert.equal((json as unknown as Answered).count, 2);
   });
 
+  it('of what is owed counts all of it, however long it has to wait', async () => {
+    await server.putOrder('33');
+    await server.putOrder('34');
+    const seen = await waiting(server, interfaceId);
+    const dueAt = server.time.now + 3_600_000;
+    const owed = seen.map(({ closingId, orderId }) => ({ closingId, orderId, attempts: 3, dueAt }));
+    assert.equal(await countOf({ owed: true }), 0);
+    await commit(server, interfaceId, { cursor: seen.at(-1)?.position as Position, owed });
+    assert.equal(await countOf({ owed: true }), 2);
+    const { status, json } = await resend({ owed: true });
+    assert.equal(status, 202);
+    assert.equal((json as unknown as Answered).count, 2);
+    const queue = await server.get(`${VENUE}/interfaces/${interfaceId}/queue`);
+    assert.equal(
+      (queue.json as unknown as { oldestOwedAt: string }).oldestOwedAt,
+      '2026-01-05T09:00:00.000Z',
+    );
+  });
+
+  it('takes ids as texts or as JSON integers, every digit of them', async () => {
+    const largest = '9223372036854700001';
+    await server.putOrder(largest);
+    await server.putOrder('9007199254740993');
+    await passAll(server, interfaceId);
+    const body = `{"orderIds":[${largest},"9007199254740993",9007199254740993],"dryRun":true}`;
+    const { status, json } = await server.post(`${VENUE}/interfaces/${interfaceId}/resend`, body);
+    assert.equal(status, 200);
+    assert.equal((json as unknown as Answered).count, 2);
+  });
+
   it('of a time span counts from its start up to and without its end, as far as the queue is', async () => {
     const start = server.time.now;
     for (const orderId of ['41', '42', '43', '44']) {
@@ -146,7 +176,10 @@ describe('a resend', () => {
       [{ orderIds: [] }, ['orderIds invalid']],
       [{ orderIds: null }, ['orderIds invalid']],
       [{ orderIds: '1' }, ['orderIds invalid']],
-      [{ orderIds: [1] }, ['orderIds invalid']],
+      [{ orderIds: [true] }, ['orderIds invalid']],
+      [{ orderIds: [1.5, 0, -1] }, [0, 1, 2].map((index) => `orderIds.${index} order_id_invalid`)],
+      [{ owed: 'yes' }, ['owed invalid']],
+      [{ owed: true, abandoned: true }, ['abandoned selection_ambiguous', 'owed selection_ambiguous']],
       [{ orderIds: Array(10_001).fill('1') }, ['orderIds invalid']],
       [
         { orderIds: ['1', '0', '2', '01', '9223372036854775808', ''] },

@@ -64,7 +64,7 @@ describe('the route table', () => {
       if (route.role === 'ANYONE') assert.notEqual(status, 401, told);
       else {
         assert.equal(status, 401, told);
-        assert.equal(headers['www-authenticate'], 'Bearer');
+        assert.equal(headers['www-authenticate'], 'Bearer realm="Orderhook"');
       }
     }
   });
@@ -92,6 +92,7 @@ describe('the route table', () => {
       'PUT /api/v1/institutions/:code/orders/:orderId',
     ]);
     assert.deepEqual(list('ANYONE').sort(), [
+      'GET /',
       'GET /healthz',
       'GET /readyz',
       'GET /setup',

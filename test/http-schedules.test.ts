@@ -22,7 +22,8 @@ describe('schedules', () => {
   it('are created with what was left out filled in', async () => {
     const manual = await create({ name: 'By hand', launch: 'MANUAL' });
     assert.equal(manual.status, 201);
-    const { id, ...rest } = manual.json;
+    const { id, warnings, ...rest } = manual.json;
+    assert.deepEqual(warnings, []);
     assert.deepEqual(rest, {
       interfaceId,
       name: 'By hand',
@@ -31,7 +32,7 @@ describe('schedules', () => {
       createdAt: '2026-01-05T09:00:00.000Z',
       updatedAt: '2026-01-05T09:00:00.000Z',
     });
-    assert.deepEqual((await server.get(`${VENUE}/schedules/${id}`)).json, manual.json);
+    assert.deepEqual((await server.get(`${VENUE}/schedules/${id}`)).json, { id, ...rest });
     const automatic = await create({
       name: 'Nightly',
       launch: 'AUTOMATIC',
@@ -44,6 +45,28 @@ describe('schedules', () => {
     assert.equal(shown.end, '2026-03-01T00:00:00.500Z');
     const continuous = await create({ name: 'At once', launch: 'AUTOMATIC', frequencyMinutes: 0 });
     assert.equal((continuous.json as unknown as { frequencyMinutes: number }).frequencyMinutes, 0);
+  });
+
+  it('are warned of when the interface has another one that runs by itself', async () => {
+    const interfaceId = await server.createInterface();
+    const warned = async (method: 'POST' | 'PATCH', path: string, body: object) => {
+      const { json, status, text } = await server.send(method, `${VENUE}/${path}`, { body });
+      assert.ok(status === 200 || status === 201, text);
+      return { id: json.id, warnings: json.warnings };
+    };
+    const create = (body: object) => warned('POST', `interfaces/${interfaceId}/schedules`, body);
+    const first = await create({ name: 'Nightly', launch: 'AUTOMATIC' });
+    assert.deepEqual(first.warnings, []);
+    assert.deepEqual((await create({ name: 'By hand', launch: 'MANUAL' })).warnings, []);
+    const second = await create({ name: 'Hourly', launch: 'AUTOMATIC' });
+    assert.equal(second.warnings[0]?.path, 'launch');
+    assert.match(second.warnings[0]?.message ?? '', /another AUTOMATIC schedule, "Nightly"\..*MANUAL/);
+    const renamed = await warned('PATCH', `schedules/${first.id}`, { name: 'At night' });
+    assert.match(renamed.warnings[0]?.message ?? '', /"Hourly"/);
+    const manual = await warned('PATCH', `schedules/${second.id}`, { launch: 'MANUAL' });
+    assert.deepEqual(manual.warnings, []);
+    const elsewhere = `interfaces/${await server.createInterface()}/schedules`;
+    assert.deepEqual((await warned('POST', elsewhere, { name: 'x', launch: 'AUTOMATIC' })).warnings, []);
   });
 
   it('are refused when they break a rule, every field named', async () => {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { gunzipSync, inflateSync } from 'node:zlib';
 import { SignJWT } from 'jose';
+import { encodingFor } from '../src/http/compression.ts';
 import { RateLimit } from '../src/http/rate-limit.ts';
 import { type Reply, startServer, type TestServer, VENUE, wrongFields } from './support/http-server.ts';
 
@@ -69,6 +71,58 @@ describe('the web service', () => {
     );
   });
 
+  it('compresses what is longer than 1 KiB where the client asks for it', async () => {
+    const filler = 'x'.repeat(2_000);
+    await server.put(`${VENUE}/orders/77`, `{"orderId":77,"orderState":"OPEN","filler":"${filler}"}`);
+    const raw = async (orderId: string, accept?: string) => {
+      const answer = await server.app.inject({
+        method: 'POST',
+        url: READ,
+        headers: {
+          authorization: `Bearer ${await sign()}`,
+          'content-type': 'application/json',
+          ...(accept !== undefined && { 'accept-encoding': accept }),
+        },
+        payload: `{"orderId":${orderId},"requestId":1}`,
+      });
+      assert.equal(answer.statusCode, 200);
+      assert.equal(answer.headers.vary, 'accept-encoding');
+      return { encoding: answer.headers['content-encoding'], bytes: answer.rawPayload };
+    };
+    const plain = await raw('77');
+    assert.equal(plain.encoding, undefined);
+    const unpack = { gzip: gunzipSync, deflate: inflateSync };
+    for (const encoding of ['gzip', 'deflate'] as const) {
+      const packed = await raw('77', encoding);
+      assert.equal(packed.encoding, encoding);
+      assert.ok(packed.bytes.length < 500);
+      assert.deepEqual(unpack[encoding](packed.bytes), plain.bytes);
+    }
+    assert.equal((await raw(LARGEST, 'gzip')).encoding, undefined, 'a short answer');
+  });
+
+  it('compresses as the client likes it best', () => {
+    for (const [accept, encoding] of [
+      [undefined, undefined],
+      ['', undefined],
+      ['gzip, deflate, br', 'gzip'],
+      ['deflate, gzip;q=0.5', 'deflate'],
+      ['br', undefined],
+      ['*', 'gzip'],
+      ['gzip;q=0, *', 'deflate'],
+      ['gzip;q=0', undefined],
+      ['*;q=0', undefined],
+      ['GZIP;Q=0.001', 'gzip'],
+      ['x-gzip', 'gzip'],
+      ['identity, gzip;q=0.5', undefined],
+      ['identity;q=0.5, gzip;q=0.5', 'gzip'],
+      ['gzip;q=high', undefined],
+      ['constructor, __proto__', undefined],
+    ] as const) {
+      assert.equal(encodingFor(accept), encoding, accept);
+    }
+  });
+
   it('counts the requests that bring no number of their own', async () => {
     const first = Number((await read({ orderId: 1 })).json.requestId);
     assert.equal(Number((await read({ orderId: 1, requestId: null })).json.requestId), first + 1);
@@ -126,7 +180,7 @@ describe('the web service', () => {
       assert.equal(status, 401);
       assert.equal(json.code, 'unauthenticated');
       assert.match(json.detail, detail);
-      assert.equal(headers['www-authenticate'], 'Bearer');
+      assert.equal(headers['www-authenticate'], 'Bearer realm="Orderhook", error="invalid_token"');
     };
 
     it('must be one', async () => {
@@ -166,7 +220,10 @@ describe('the web service', () => {
     it('must have all its claims', async () => {
       await refused(await sign({ sub: undefined, iss: undefined }), /lacks sub, iss/);
       await refused(await sign({ aud: undefined, exp: undefined }), /lacks aud, exp/);
-      await refused(await sign({ aud: ['OPS'] }), /lacks aud/);
+      await refused(await sign({ aud: [] }), /lacks aud/);
+      await refused(await sign({ aud: [7] }), /lacks aud/);
+      await refused(await sign({ aud: ['OPS', 'OPS2'] }), /aud is a list of 2: put the operator alone/);
+      assert.equal((await read({ orderId: 1 }, await sign({ aud: ['OPS'] }))).status, 200);
       await refused(await sign({ iat: undefined }), /lacks iat/);
       await refused(await sign({ iat: 'x' }), /lacks iat/);
     });
@@ -181,6 +238,23 @@ describe('the web service', () => {
       await good({ iat: now() + 4 });
       await refused(await sign({ iat: now() + 60, exp: now() + 120 }), /future/);
       await refused(await sign({ nbf: now() + 60 }), /nbf/);
+    });
+
+    it('may have its times in milliseconds, of which the same is asked', async () => {
+      const ms = (secondsFromNow: number) => (now() + secondsFromNow) * 1_000;
+      const good = async (claims: Claims) => {
+        const { status, text } = await read({ orderId: 1 }, await sign(claims));
+        assert.equal(status, 200, text);
+      };
+      await good({ iat: ms(0), exp: ms(60) });
+      await good({ iat: ms(0) + 123, exp: ms(900) + 123 });
+      await good({ iat: ms(0), exp: now() + 60 });
+      await good({ iat: now(), exp: ms(60), nbf: ms(-1) });
+      await refused(await sign({ iat: ms(-300), exp: ms(601) }), /more than 900/);
+      await refused(await sign({ iat: ms(-60), exp: ms(-6) }), /expired 6 s ago.*clock/);
+      await refused(await sign({ iat: ms(60), exp: ms(120) }), /iat lies in the future/);
+      await refused(await sign({ iat: ms(0), exp: ms(60), nbf: ms(60) }), /nbf lies in the future/);
+      await refused(await sign({ nbf: 'soon' }), /nbf must be seconds/);
     });
 
     it('is nothing worth when the partner is revoked', async () => {
@@ -245,6 +319,22 @@ describe('the web service', () => {
 });
 
 describe('the limit of calls', () => {
+  it('is told by another status where the setting says so, with the time to wait', async () => {
+    const limits = { webServiceCallsPerMinute: 1, webServiceLimitStatus: 509 };
+    const server = await startServer({ limits });
+    try {
+      await server.createVenue();
+      const { secret } = (await server.post(`${VENUE}/partners`, { partner: 'A', operator: 'O' })).json;
+      const { token } = (await server.post(AUTH, { operator: 'O', partner: 'A', secret }, { key: null }))
+        .json;
+      assert.equal((await server.post(READ, { orderId: 1 }, { key: token })).status, 200);
+      const { status, json, headers } = await server.post(READ, { orderId: 1 }, { key: token });
+      assert.deepEqual([status, json.code, headers['retry-after']], [509, 'too_many_requests', '60']);
+    } finally {
+      await server.close();
+    }
+  });
+
   it('holds each partner back for itself, and says for how long', async () => {
     const server = await startServer({ limits: { webServiceCallsPerMinute: 3 } });
     try {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { describe, test } from 'node:test';
 import { readOrderDetails } from '../src/model/order.ts';
 import { createOrderWriter } from '../src/order-writer-thread.ts';
@@ -67,5 +68,29 @@ describe('the writer of orders in a thread', () => {
     t.after(() => store.close());
     assert.equal((await store.createInstitution(VENUE)).id, 1);
     assert.equal((await writer.putOrders(puts, 1)).length, 1);
+  });
+
+  test('its errors have their cause with them, in words of ours and in those of the database', async (t) => {
+    const folder = temporaryFolder();
+    t.after(() => folder.remove());
+    const file = join(folder.path, 'orderhook.db');
+    const lockMemory = new ThreadLock().memory;
+    const store = openSqliteStore({ file, lockMemory });
+    t.after(() => store.close());
+    await store.createInstitution(VENUE);
+    const writer = createOrderWriter({ kind: 'sqlite', file, lockMemory });
+    t.after(() => writer.stop());
+    const db = new DatabaseSync(file);
+    db.exec(
+      "CREATE TRIGGER trouble BEFORE INSERT ON orders BEGIN SELECT RAISE(ABORT, 'secret of the database'); END",
+    );
+    db.close();
+    const puts = [{ ...readOrderDetails(orderText(1)), institutionId: 1 }];
+    await assert.rejects(writer.putOrders(puts, 1), (error: Error & { code?: string }) => {
+      assert.match(error.message, /secret of the database/);
+      assert.equal(error.code, 'ERR_SQLITE_ERROR');
+      assert.match(String(error.stack), /orders\.ts/, 'where it happened');
+      return true;
+    });
   });
 });

@@ -3,12 +3,13 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { orderText } from './store-contract.ts';
-import { CODE, Venue } from './support/postgres-fixture.ts';
+import { CODE, eventually, nextChange, Venue } from './support/postgres-fixture.ts';
+import { NotifyQueue } from './support/postgres-notify-queue.ts';
 import { openTestStore, PostgresServer } from './support/postgres-server.ts';
 
 let server: PostgresServer;
 before(async () => {
-  server = await PostgresServer.start();
+  server = await PostgresServer.start({ settings: NotifyQueue.SERVER_SETTINGS });
 });
 after(() => server.remove());
 
@@ -112,6 +113,7 @@ describe('the outbox', () => {
       "SELECT orderhook.make_partition('closings', 0)",
       'SELECT orderhook.rebase_log(true)',
       "SELECT orderhook.drop_partition('closings', 'x', 1)",
+      'SELECT orderhook.tell_of_closing(1)',
       'CREATE TABLE orderhook.mine ()',
     ]) {
       await assert.rejects(source.query(sql), { code: '42501' }, sql);
@@ -139,6 +141,31 @@ describe('the outbox', () => {
     assert.ok(rows[0]?.id);
     await client.end();
   });
+
+  for (const notify of ['on', 'off'] as const) {
+    test(`takes no transaction with it when the queue of NOTIFY is full, with notify ${notify}`, async (t) => {
+      const { venue, client, close, waiting } = await fixture(t);
+      const queue = await NotifyQueue.of(server, venue.url);
+      t.after(() => queue.close());
+      await queue.fill();
+      await assert.rejects(client.query("SELECT pg_notify('orderhook', '{}')"), /NOTIFY queue/);
+      await client.query(`SET orderhook.notify = '${notify}'`);
+      const told = nextChange(venue.store, 'closings');
+      await client.query('BEGIN');
+      await close(orderText(1));
+      await client.query('COMMIT');
+      assert.deepEqual(await waiting(), ['1']);
+      assert.deepEqual((await told).institutionIds, [venue.id], 'found by looking');
+      assert.deepEqual(queue.heard, []);
+
+      await queue.release();
+      await eventually('the queue has room again', async () => {
+        await close(orderText(1, 'OPEN'));
+        await close(orderText(1));
+        return notify === 'off' || queue.heard.some((payload) => payload.includes('closings'));
+      });
+    });
+  }
 
   test('the examples of docs/outbox.md do what the page says', async (t) => {
     const url = await server.database();

@@ -105,7 +105,14 @@ export function serviceContract(name: string, makePlace: () => Promise<Place>): 
       assert.equal(items[0].request.url, `${callee.address}/hook?id=${LARGE_ID}`);
       assert.equal(items[0].response.status ?? items[0].status, 200);
       const queue = await service.call('GET', `${institution}/interfaces/${interfaceId}/queue`);
-      assert.deepEqual(queue, { waiting: 0, owed: 0, abandoned: 0, oldestWaitingAt: null, heldUntil: null });
+      assert.deepEqual(queue, {
+        waiting: 0,
+        owed: 0,
+        abandoned: 0,
+        oldestWaitingAt: null,
+        oldestOwedAt: null,
+        heldUntil: null,
+      });
       const order = await service.call('GET', `${institution}/orders/5`);
       assert.deepEqual(
         order.deliveries.map(({ state }: { state: string }) => state),

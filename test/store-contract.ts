@@ -321,6 +321,7 @@ export function storeContract(name: string, open: OpenStore): void {
           owed: 2,
           abandoned: 1,
           oldestWaitingAt: NOW,
+          oldestOwedAt: NOW,
           heldUntil: NOW + 5,
         });
         const owed = await store.owed(venue.id, one.id, { limit: 9, withDetails: true });
@@ -351,6 +352,7 @@ export function storeContract(name: string, open: OpenStore): void {
           owed: 1,
           abandoned: 1,
           oldestWaitingAt: NOW,
+          oldestOwedAt: NOW,
         });
         const engineView = await store.engineInterface(venue.id, one.id);
         assert.equal(engineView?.owed, 1);
@@ -435,7 +437,7 @@ export function storeContract(name: string, open: OpenStore): void {
         const changed = await store.updateInterface(
           venue.id,
           one.id,
-          { ...INTERFACE, active: false },
+          () => ({ ...INTERFACE, active: false }),
           NOW + 1,
         );
         assert.equal(changed?.payload, undefined);
@@ -478,7 +480,7 @@ export function storeContract(name: string, open: OpenStore): void {
         assert.deepEqual((await store.schedules(venue.id, undefined, { limit: 9 })).items, [schedule]);
         assert.deepEqual((await store.schedules(venue.id, one.id, { limit: 9 })).items, [schedule]);
         const manual = { name: 'By hand', launch: 'MANUAL', batchSize: 5 } as const;
-        const updated = await store.updateSchedule(venue.id, schedule.id, manual, NOW + 1);
+        const updated = await store.updateSchedule(venue.id, schedule.id, () => manual, NOW + 1);
         assert.equal(updated?.frequencyMinutes, undefined);
         const requested = await store.requestRun(venue.id, schedule.id, NOW);
         assert.equal(requested?.status, 'RUNNING');
@@ -489,6 +491,144 @@ export function storeContract(name: string, open: OpenStore): void {
         assert.equal(await store.deleteSchedule(venue.id, schedule.id), true);
         assert.equal((await store.executionById(venue.id, requested?.id as number))?.status, 'ERROR');
         assert.equal(await store.deleteSchedule(venue.id, schedule.id), false);
+      });
+
+      test('changes by a function all last, however many are made at once', async () => {
+        const one = await createInterface({ name: '' });
+        const schedule = await store.createSchedule(
+          venue.id,
+          one.id,
+          { name: '', launch: 'MANUAL', batchSize: 1 },
+          NOW,
+        );
+        const scheduleId = schedule?.id as number;
+        const letters = [...'abcdefghijklmnopqrst'];
+        const changes = await Promise.all(
+          letters.flatMap((letter) => [
+            store.updateInterface(venue.id, one.id, (now) => ({ ...now, name: now.name + letter }), NOW),
+            store.updateSchedule(venue.id, scheduleId, (now) => ({ ...now, name: now.name + letter }), NOW),
+          ]),
+        );
+        const after = [
+          await store.interfaceById(venue.id, one.id),
+          await store.scheduleById(venue.id, scheduleId),
+        ];
+        for (const last of after) assert.deepEqual([...(last?.name ?? '')].sort(), letters);
+        assert.equal(new Set(changes.map((changed) => changed?.revision)).size, letters.length);
+        assert.ok(changes.every((changed) => (changed?.revision ?? 0) > one.revision));
+        assert.equal(await store.updateInterface(venue.id, 999, (now) => now, NOW), undefined);
+        assert.equal(await store.updateSchedule(venue.id, 999, (now) => now, NOW), undefined);
+      });
+
+      test('what a change or the check of a deletion throws is thrown, and nothing has changed', async () => {
+        const one = await createInterface();
+        const settings = { name: 'x', launch: 'MANUAL', batchSize: 1 } as const;
+        const schedule = (await store.createSchedule(venue.id, one.id, settings, NOW)) ?? assert.fail();
+        const refuse = () => {
+          throw new AppError('precondition_failed', 'no');
+        };
+        const refused = isCode('precondition_failed');
+        await assert.rejects(store.updateInterface(venue.id, one.id, refuse, NOW), refused);
+        await assert.rejects(store.deleteInterface(venue.id, one.id, NOW, refuse), refused);
+        await assert.rejects(store.updateSchedule(venue.id, schedule.id, refuse, NOW), refused);
+        await assert.rejects(store.deleteSchedule(venue.id, schedule.id, refuse), refused);
+        assert.deepEqual(await store.interfaceById(venue.id, one.id), one);
+        assert.deepEqual(await store.scheduleById(venue.id, schedule.id), schedule);
+        const seen: number[] = [];
+        assert.equal(
+          await store.deleteSchedule(venue.id, schedule.id, (now) => seen.push(now.revision)),
+          true,
+        );
+        assert.equal(
+          await store.deleteInterface(venue.id, one.id, NOW, (now) => seen.push(now.revision)),
+          true,
+        );
+        assert.deepEqual(seen, [schedule.revision, one.revision]);
+        assert.equal(await store.deleteInterface(venue.id, one.id, NOW, refuse), false);
+        assert.equal(await store.deleteSchedule(venue.id, schedule.id, refuse), false);
+      });
+
+      test('a hold ends when it is lifted, and with the URL or method that asked for it', async () => {
+        const one = await createInterface();
+        const heldUntil = NOW + 60_000;
+        const isHeld = async () =>
+          (await store.queueFigures(venue.id, one.id))?.heldUntil === heldUntil &&
+          (await store.engineInterface(venue.id, one.id))?.heldUntil === heldUntil;
+        const hold = async () => {
+          await commit(progress(one, { heldUntil }));
+          assert.ok(await isHeld());
+          changes.length = 0;
+        };
+        await hold();
+        await store.updateInterface(venue.id, one.id, (now) => ({ ...now, name: 'Renamed' }), NOW);
+        assert.ok(await isHeld());
+        for (const more of [{ url: 'https://other.example/${orderId}' }, { method: 'POST' }] as const) {
+          await hold();
+          await store.updateInterface(venue.id, one.id, (now) => ({ ...now, ...more }), NOW);
+          assert.equal((await store.queueFigures(venue.id, one.id))?.heldUntil, undefined);
+        }
+        await hold();
+        assert.equal(await store.liftHold(venue.id, one.id, NOW), true);
+        assert.equal((await store.engineInterface(venue.id, one.id))?.heldUntil, undefined);
+        assert.deepEqual(changes, [{ kind: 'configuration', institutionId: venue.id }]);
+        assert.equal(await store.liftHold(venue.id, one.id, NOW + 5), true);
+        assert.equal((await store.engineInterface(venue.id, one.id))?.holdLiftedAt, NOW + 5);
+        assert.equal(await store.liftHold(venue.id, 999, NOW), false);
+        await store.deleteInterface(venue.id, one.id, NOW);
+        assert.equal(await store.liftHold(venue.id, one.id, NOW), false);
+      });
+
+      test('what is owed is called no sooner than a hold ends, and the call log and the order say so', async () => {
+        const one = await createInterface();
+        await put(orderText(1), orderText(2), orderText(3));
+        const seen = await waiting(one);
+        const callTemplateId = await templateOf(one);
+        const failed = (index: number, more: Partial<Attempt>) => ({
+          ...attempt(String(index + 1), {
+            closingId: seen[index]?.closingId as number,
+            outcome: 'FAILED',
+            ...more,
+          }),
+          callTemplateId,
+        });
+        const owed = (index: number, attempts: number, dueAt: number) => ({
+          closingId: seen[index]?.closingId as number,
+          orderId: String(index + 1),
+          attempts,
+          dueAt,
+        });
+        await commit(
+          progress(one, {
+            cursor: seen[2]?.position as Position,
+            owed: [owed(0, 2, NOW + 30), owed(1, 1, NOW + 900)],
+            attempts: [
+              failed(0, { attempt: 1, nextAttemptAt: NOW + 10 }),
+              failed(0, { attempt: 2, nextAttemptAt: NOW + 30 }),
+              failed(1, { attempt: 1, nextAttemptAt: NOW + 900 }),
+              failed(2, { attempt: 1, nextAttemptAt: NOW + 20 }),
+            ],
+          }),
+        );
+        const logged = async () => {
+          const calls = await store.calls(venue.id, one.id, { limit: 9 });
+          const log = calls?.items.map((call) => [
+            call.orderId,
+            call.attempt,
+            (call.nextAttemptAt ?? 0) - NOW,
+          ]);
+          const next: unknown[] = [];
+          for (const id of ['1', '2']) {
+            const [delivery] = await store.deliveriesOf(venue.id, await store.closingsOf(venue.id, id, 1));
+            next.push((delivery?.nextAttemptAt ?? 0) - NOW);
+          }
+          return [...(log ?? []), ...next];
+        };
+        const settled = ['3', 1, 20]; // it was delivered, or abandoned, since
+        assert.deepEqual(await logged(), [settled, ['2', 1, 900], ['1', 2, 30], ['1', 1, 10], 30, 900]);
+        await commit(progress(one, { heldUntil: NOW + 600 }));
+        assert.deepEqual(await logged(), [settled, ['2', 1, 900], ['1', 2, 600], ['1', 1, 10], 600, 900]);
+        await store.liftHold(venue.id, one.id, NOW);
+        assert.deepEqual(await logged(), [settled, ['2', 1, 900], ['1', 2, 30], ['1', 1, 10], 30, 900]);
       });
 
       test('executions are kept as they stand, listed newest first, and ended after a crash', async () => {
@@ -773,7 +913,58 @@ export function storeContract(name: string, open: OpenStore): void {
             owed: [{ ...second, attempts: 1, dueAt: 0 }],
           }),
         );
-        assert.deepEqual(await store.queueFigures(venue.id, one.id), { waiting: 0, owed: 1, abandoned: 0 });
+        const figures = { waiting: 0, owed: 1, abandoned: 0, oldestOwedAt: NOW };
+        assert.deepEqual(await store.queueFigures(venue.id, one.id), figures);
+      });
+
+      test('all that is owed can be sent again, whenever it is due, and what is owed later is no part of it', async () => {
+        const one = await createInterface();
+        for (const [index, id] of [1, 2, 3].entries()) {
+          await store.putOrders(
+            [{ ...readOrderDetails(orderText(id)), institutionId: venue.id }],
+            NOW + index,
+          );
+        }
+        const seen = await waiting(one);
+        const owed = seen.map(({ closingId, orderId }) => ({
+          closingId,
+          orderId,
+          attempts: 3,
+          dueAt: NOW + 1e9,
+        }));
+        const [first, second, later] = owed;
+        assert.ok(first && second && later);
+        await commit(progress(one, { cursor: seen[1]?.position as Position, owed: [second, first] }));
+        assert.equal((await store.queueFigures(venue.id, one.id))?.oldestOwedAt, NOW);
+        assert.equal(await store.countResend(venue.id, one.id, { kind: 'owed' }), 2);
+        assert.equal(await store.countResend(venue.id, 999, { kind: 'owed' }), undefined);
+        const requested = await store.requestResend(venue.id, one.id, { kind: 'owed' }, NOW);
+        assert.equal(requested?.count, 2);
+        await commit(progress(one, { cursor: seen[2]?.position as Position, owed: [later] }));
+        const view = (await store.engineInterface(venue.id, one.id))?.resends[0];
+        assert.equal(view?.isFiltered, false);
+        const query = { after: view.sentUpTo, limit: 9, withDetails: true };
+        const found = await store.resendDeliveries(venue.id, view.executionId, query);
+        assert.deepEqual(
+          found,
+          [first, second].map(({ closingId, orderId, attempts }) => ({
+            closingId,
+            orderId,
+            attempts,
+            list: 'owed',
+            details: orderText(orderId),
+          })),
+        );
+        await commit(progress(one, { settled: [first.closingId] }));
+        assert.equal((await store.queueFigures(venue.id, one.id))?.oldestOwedAt, NOW + 1);
+        const left = await store.resendDeliveries(venue.id, view.executionId, {
+          ...query,
+          withDetails: false,
+        });
+        assert.deepEqual(
+          left.map(({ orderId }) => orderId),
+          ['2'],
+        );
       });
 
       test('closings of a time span are sent again as far as the queue has passed them', async () => {

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { StartError } from '../src/model/app-error.ts';
+import { AppError, StartError } from '../src/model/app-error.ts';
 import { readOrderDetails } from '../src/model/order.ts';
-import { ThreadLock } from '../src/store/sqlite/database.ts';
+import { Database, ThreadLock } from '../src/store/sqlite/database.ts';
 import { openSqliteStore } from '../src/store/sqlite/sqlite-store.ts';
 import { orderText, storeContract } from './store-contract.ts';
 import { temporaryFolder } from './support/temporary-folder.ts';
@@ -47,6 +47,33 @@ test('what is stored is there when the file is opened again', async () => {
   const second = openSqliteStore({ file });
   assert.equal((await second.order(id, '1'))?.orderState, 'CLOSED');
   await second.close();
+  folder.remove();
+});
+
+test('trouble with the file is told in words of ours, and has those of SQLite as its cause', () => {
+  const folder = temporaryFolder();
+  const db = new Database(join(folder.path, 'orderhook.db'));
+  for (const [errcode, message] of [
+    [5, 'The database cannot be used right now: another program holds its file.'],
+    [13, 'The database cannot be used right now: its disk is full.'],
+    [10 | (3 << 8), 'The database cannot be used right now: its disk does not work as it should.'],
+    [15, 'The database cannot be used right now.'],
+  ] as const) {
+    const cause = Object.assign(new Error('/secret/place: words of SQLite'), { errcode });
+    const fail = () => {
+      throw cause;
+    };
+    for (const use of [() => db.write(fail), () => db.read(fail)]) {
+      assert.throws(use, (error) => {
+        assert.ok(error instanceof AppError);
+        assert.deepEqual([error.code, error.message, error.cause], ['store_unavailable', message, cause]);
+        return true;
+      });
+    }
+  }
+  const bug = Object.assign(new Error('no such column'), { errcode: 1 });
+  assert.throws(() => db.read(() => assert.fail(bug)), bug);
+  db.close();
   folder.remove();
 });
 

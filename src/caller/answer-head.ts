@@ -94,6 +94,6 @@ function listed(value: string): string[] {
     .map((one) => one.trim());
 }
 
-function quote(text: string): string {
+export function quote(text: string): string {
   return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
 }

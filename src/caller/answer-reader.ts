@@ -10,7 +10,7 @@
  * It copies only what it must wait for the rest of, keeps at most `HEAD_BYTES_MAX` of that, and never looks at bytes behind
  * the end of the answer.
  */
-import { type AnswerHead, ProtocolError, parseAnswerHead } from './answer-head.ts';
+import { type AnswerHead, ProtocolError, parseAnswerHead, quote } from './answer-head.ts';
 
 /** Of a head, of a line that tells a chunk's size, and of all trailers of an answer. */
 const HEAD_BYTES_MAX = 16 * 1024;
@@ -119,7 +119,8 @@ export class AnswerReader {
     const end = all.indexOf(HEAD_END, Math.max(0, heldLength - HEAD_END.length + 1));
     if (end === -1 || end > HEAD_BYTES_MAX) {
       const start = all.toString('latin1', 0, HEAD_START.length);
-      if (!start.startsWith(HEAD_START.slice(0, start.length))) throw new ProtocolError('no status line');
+      if (!start.startsWith(HEAD_START.slice(0, start.length)))
+        throw new ProtocolError(`no status line: ${quote(start)}`);
       if (all.length > HEAD_BYTES_MAX) throw new ProtocolError(`a head of more than ${HEAD_BYTES_MAX} bytes`);
       this.#hold(all, heldLength);
       return length;

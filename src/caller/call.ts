@@ -3,7 +3,13 @@ import type { Answer, CallRequest, Outcome } from '../model/outcome.ts';
 import { BodyDecoder, BodyStart, decoderFor } from './answer-body.ts';
 import type { AnswerHead } from './answer-head.ts';
 import type { Connection } from './connection.ts';
-import { describeExchangeError, describeProxyAnswer, type Failure, isProxyAnswer } from './failure.ts';
+import {
+  describeExchangeError,
+  describeProxyAnswer,
+  describeStatus,
+  type Failure,
+  isProxyAnswer,
+} from './failure.ts';
 import type { LineCall } from './line.ts';
 
 export type CallLimits = {
@@ -94,7 +100,7 @@ export class Call implements LineCall {
   }
 
   onBroken(error: Error | undefined): void {
-    this.#fail(describeExchangeError(error, this.#isAnswerBegun));
+    this.#fail(describeExchangeError(error, this.#isAnswerBegun, this.request.url));
   }
 
   checkLimits(now: number): void {
@@ -155,7 +161,7 @@ export class Call implements LineCall {
     this.#settle({
       delivered: false,
       reason: 'status',
-      detail: `The callee answered ${answer.status}`,
+      detail: describeStatus(answer, this.request.url),
       answer,
       durationMs: this.#durationMs(),
     });

@@ -214,6 +214,11 @@ export type Resolve = (host: string) => Promise<readonly ResolvedAddress[]>;
 /** As the system resolves names, with its hosts file. */
 export const resolveBySystem: Resolve = (host) => lookup(host, { all: true });
 
+/** With what helps. Reads on after the address. */
+export function isNotPublic(because: string): string {
+  return `is not public: ${because}; an administrator can open it with allowPrivate`;
+}
+
 export type DestinationVerdict =
   /** Call one of these and nothing else: a second answer of the name could be another. */
   | { readonly allowed: true; readonly addresses: readonly ResolvedAddress[] }
@@ -268,7 +273,7 @@ function judgeAddresses(
     return {
       allowed: false,
       reason: 'destination_not_allowed',
-      detail: `${told} is not public: ${verdict.because}`,
+      detail: `${told} ${isNotPublic(verdict.because)}`,
     };
   }
   return { allowed: true, addresses };

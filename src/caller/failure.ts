@@ -1,5 +1,8 @@
-/** Why a call failed: errors of sockets, TLS and HTTP, said in the words of the contract (section 2.3). Pure. */
-import type { FailureReason } from '../model/outcome.ts';
+/**
+ * Why a call failed: errors of sockets, TLS and HTTP, said in the words of the contract (section 2.3), each with what helps
+ * where somebody can do something. Never in the words of OpenSSL or of Node.js's flags. Pure.
+ */
+import type { Answer, FailureReason } from '../model/outcome.ts';
 import { ProtocolError } from './answer-head.ts';
 
 export type Failure = { readonly reason: FailureReason; readonly detail: string };
@@ -44,22 +47,154 @@ export function describeTlsError(error: Error): Failure {
   const { code, message } = error as CodedError;
   if (code === 'ECONNRESET')
     return { reason: 'tls', detail: 'The connection was closed during the TLS handshake' };
-  return {
-    reason: 'tls',
-    detail: code === undefined || message.includes(code) ? message : `${message} (${code})`,
-  };
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return { reason: 'tls', detail: describeOtherName(error) };
+  const known = code === undefined ? undefined : TLS_TEXTS.get(code);
+  return { reason: 'tls', detail: `${known ?? unknownTlsText(error, message)}${code ? ` (${code})` : ''}` };
 }
 
-/** The end of a connection that carried a request; without an error the callee closed it. */
-export function describeExchangeError(error: Error | undefined, isAnswerBegun: boolean): Failure {
+const ADD_AUTHORITY =
+  'Name a file with the certificate of its authority in ORDERHOOK_EXTRA_CA_FILE, and start the service again';
+const SPEAKS_NO_TLS =
+  'What answers on this port speaks no TLS: write http:// in the URL, or the port that speaks TLS';
+const NO_COMMON_TLS = 'The callee and this service have no version of TLS in common: it needs 1.2 or newer';
+const WANTS_OUR_CERTIFICATE =
+  'The callee asks for a certificate of its client, and calls have none: let it accept calls without';
+/** By the code that OpenSSL or Node.js gives the error. */
+const TLS_TEXTS: ReadonlyMap<string, string> = new Map([
+  [
+    'DEPTH_ZERO_SELF_SIGNED_CERT',
+    'The certificate is self-signed. Name a file with it in ORDERHOOK_EXTRA_CA_FILE, and start the service again',
+  ],
+  [
+    'SELF_SIGNED_CERT_IN_CHAIN',
+    `The certificate was issued by an authority that is not trusted. ${ADD_AUTHORITY}`,
+  ],
+  [
+    'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+    'The certificate was issued by an authority that is not known, or the callee does not send the certificates between. ' +
+      ADD_AUTHORITY,
+  ],
+  ['UNABLE_TO_GET_ISSUER_CERT', `The authority of the certificate is not known. ${ADD_AUTHORITY}`],
+  ['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', `The authority of the certificate is not known. ${ADD_AUTHORITY}`],
+  ['CERT_UNTRUSTED', `The authority of the certificate is not trusted. ${ADD_AUTHORITY}`],
+  [
+    'CERT_SIGNATURE_FAILURE',
+    `The certificate is not signed by the authority that it names. ${ADD_AUTHORITY}`,
+  ],
+  ['CERT_HAS_EXPIRED', 'The certificate has expired: the callee needs a new one'],
+  [
+    'CERT_NOT_YET_VALID',
+    'The certificate is not valid yet: check the clocks of the callee and of this machine',
+  ],
+  ['CERT_REVOKED', 'The certificate was revoked: the callee needs a new one'],
+  ['ERR_SSL_WRONG_VERSION_NUMBER', SPEAKS_NO_TLS],
+  ['ERR_SSL_PACKET_LENGTH_TOO_LONG', SPEAKS_NO_TLS],
+  ['ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION', NO_COMMON_TLS],
+  ['ERR_SSL_UNSUPPORTED_PROTOCOL', NO_COMMON_TLS],
+  ['ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED', WANTS_OUR_CERTIFICATE],
+  [
+    'ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE',
+    'The callee refused the TLS handshake: it wants a certificate of its client, which calls do not have, or a cipher ' +
+      'that is too weak for this service',
+  ],
+  [
+    'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL',
+    'The callee does not speak HTTP/1.1 over TLS, which calls are made in',
+  ],
+  [
+    'ERR_SSL_TLSV1_UNRECOGNIZED_NAME',
+    'The callee has no certificate for the host in the URL: check the host, or the name that the callee is set up for',
+  ],
+]);
+
+/** OpenSSL's texts hold addresses of memory and lines of its source; its reason is in plain words. */
+function unknownTlsText(error: Error, message: string): string {
+  const { reason } = error as { reason?: unknown };
+  const isRaw = message.includes(':error:');
+  return `TLS failed: ${typeof reason === 'string' ? reason : isRaw ? 'no reason was given' : message}`;
+}
+
+const NAMES_CHARACTERS_MAX = 200;
+
+function describeOtherName(error: Error): string {
+  const { host, cert } = error as { host?: string; cert?: { subjectaltname?: string } };
+  const names = cert?.subjectaltname ?? 'no name';
+  const told = names.length > NAMES_CHARACTERS_MAX ? `${names.slice(0, NAMES_CHARACTERS_MAX)}…` : names;
+  return `The certificate is not for ${host ?? 'this host'} but for ${told}: check the host in the URL (ERR_TLS_CERT_ALTNAME_INVALID)`;
+}
+
+/** What a status says to whoever set the interface up; others speak for themselves. */
+const STATUS_REMEDIES: ReadonlyMap<number, string> = new Map([
+  [401, 'it asks for credentials, which calls do not carry: let it accept them without'],
+  [403, 'it, or a firewall before it, lets this service not in: let it accept calls from here'],
+  [404, 'there is nothing at this path: check the URL'],
+  [405, 'it does not take this method: check the method of the interface'],
+  [407, 'a proxy before it asks for credentials'],
+  [410, 'what was at this path is gone: check the URL'],
+  [411, 'it wants a length that the call has: something on the way takes it off'],
+  [413, 'the payload is too large for it'],
+  [414, 'the URL is too long for it'],
+  [415, 'it does not take application/json, which a payload is'],
+  [426, 'it wants another protocol than HTTP/1.1'],
+  [429, 'there are too many calls for it: lower the concurrency or the batch size'],
+  [500, 'it has a fault; its own log says more'],
+  [502, 'a proxy before the callee cannot reach it'],
+  [503, 'it cannot take calls at the moment'],
+  [504, 'a proxy before the callee waited for it in vain'],
+]);
+/** How servers say that they were spoken to without TLS: nginx, Go, Apache. */
+const WANTS_TLS =
+  /HTTP request was sent to HTTPS port|HTTP request to an HTTPS server|speaking plain HTTP to an SSL/i;
+const WRITE_HTTPS = 'it speaks TLS on this port: write https:// in the URL';
+const LOCATION_CHARACTERS_MAX = 500;
+
+/** An answer that is not 2xx. `url` is what was called. */
+export function describeStatus({ status, headers, bodyStart }: Answer, url: string): string {
+  const answered = `The callee answered ${status}`;
+  const isRedirect = status > 300 && status < 400 && status !== 304;
+  const remedy =
+    isRedirect && headers.location !== undefined
+      ? redirectRemedy(headers.location, url)
+      : status === 400 && url.startsWith('http:') && WANTS_TLS.test(bodyStart)
+        ? WRITE_HTTPS
+        : STATUS_REMEDIES.get(status);
+  return remedy === undefined ? answered : `${answered}: ${remedy}`;
+}
+
+/** Where a redirect leads, if that can stand in an interface's URL; it may be relative (RFC 9110, 10.2.2). */
+function redirectRemedy(location: string, url: string): string {
+  const target = URL.parse(location, url);
+  const isCallable = target?.protocol === 'http:' || target?.protocol === 'https:';
+  if (!isCallable || target.href.length > LOCATION_CHARACTERS_MAX) {
+    return 'redirects are not followed: put the URL where it wants the call into the URL of the interface';
+  }
+  target.username = '';
+  target.password = '';
+  target.hash = '';
+  return `redirects are not followed: put ${target.href} into the URL, with \${orderId} in place of the id`;
+}
+
+/** The first bytes of a TLS alert (RFC 8446, 5.1), as a ProtocolError shows them: plain HTTP was sent to a port of TLS. */
+const IS_TLS_ALERT = /^no status line: "\\u0015\\u0003/;
+/** The usual port of HTTPS, and those that are called like it: 443, 8443, 9443 … */
+const IS_PLAIN_TO_TLS_PORT = /^http:\/\/[^/?#]*:\d*443(?=[/?#]|$)/;
+
+/** The end of a connection that carried a request to `url`; without an error the callee closed it. */
+export function describeExchangeError(
+  error: Error | undefined,
+  isAnswerBegun: boolean,
+  url: string,
+): Failure {
   const { code = '', message = '' } = (error ?? {}) as Partial<CodedError>;
-  if (error instanceof ProtocolError)
-    return { reason: 'protocol', detail: `The answer is not HTTP/1.1: ${message}` };
-  if (code.startsWith('ERR_SSL_')) return { reason: 'tls', detail: message };
+  if (error instanceof ProtocolError) {
+    const because = IS_TLS_ALERT.test(message) ? WRITE_HTTPS : message;
+    return { reason: 'protocol', detail: `The answer is not HTTP/1.1: ${because}` };
+  }
+  if (error && (code.startsWith('ERR_SSL_') || message.includes(':error:'))) return describeTlsError(error);
   if (code === 'ETIMEDOUT') return { reason: 'timeout_response', detail: message };
   const closed = isAnswerBegun
     ? 'The callee closed the connection before its answer was whole'
-    : 'The callee closed the connection without an answer';
+    : `The callee closed the connection without an answer${IS_PLAIN_TO_TLS_PORT.test(url) ? `; perhaps ${WRITE_HTTPS}` : ''}`;
   return { reason: 'reset', detail: error === undefined ? closed : `${closed} (${message})` };
 }
 

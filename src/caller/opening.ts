@@ -14,7 +14,13 @@
  */
 import { connect as connectTcp, isIP, type Socket, type TcpNetConnectOpts } from 'node:net';
 import { connect as connectTls, type SecureContext } from 'node:tls';
-import { describeAddress, type Resolve, type ResolvedAddress, resolveDestination } from './destination.ts';
+import {
+  describeAddress,
+  isNotPublic,
+  type Resolve,
+  type ResolvedAddress,
+  resolveDestination,
+} from './destination.ts';
 import {
   CallFailure,
   describeConnectError,
@@ -136,7 +142,7 @@ class Opening {
     if (verdict.allowed) return;
     throw new CallFailure({
       reason: 'destination_not_allowed',
-      detail: `${this.#target.host} was connected to at ${address}, which is not public: ${verdict.because}`,
+      detail: `${this.#target.host} was connected to at ${address}, which ${isNotPublic(verdict.because)}`,
     });
   }
 

@@ -66,12 +66,19 @@ export type PartnerIdentity = {
   readonly secret: string;
 };
 
-/** Reads orders back: the auth call for a token, then getOrderDetails. Tokens are used until they end. */
+/** Good for 30 seconds; asked for again a little earlier. */
+const TOKEN_USED_MS = 20_000;
+
+type Token = { readonly text: Promise<string>; readonly endsAt: number };
+
+/**
+ * Reads orders back: the auth call for a token, then getOrderDetails. A token is used until it ends or is refused; one that
+ * could not be had is asked for again by the next read.
+ */
 export class OrderReader {
   readonly #service: string;
   readonly #identity: PartnerIdentity;
-  #token: Promise<string> | undefined;
-  #tokenEndsAt = 0;
+  #token: Token | undefined;
 
   constructor(service: string, identity: PartnerIdentity) {
     this.#service = service.replace(/\/+$/, '');
@@ -80,22 +87,37 @@ export class OrderReader {
 
   /** The text of the answer: order ids may be larger than a JavaScript number holds. */
   async read(orderId: string, granularity?: string): Promise<string> {
-    const token = await this.#currentToken();
     const body = `{"orderId": ${orderId}${granularity === undefined ? '' : `, "granularity": "${granularity}"`}}`;
-    return this.#post('/tnseb/backend-apis/externalOrderService/v1_33/getOrderDetails', body, {
-      authorization: `Bearer ${token}`,
-    });
+    const ask = async (token: Token) =>
+      this.#post('/tnseb/backend-apis/externalOrderService/v1_33/getOrderDetails', body, {
+        authorization: `Bearer ${await token.text}`,
+      });
+    const token = this.#currentToken();
+    try {
+      return await ask(token);
+    } catch (error) {
+      if (!(error instanceof RefusedTokenError)) throw error;
+      // The partner's secret was changed, or the service was started anew: another token may be good. Once.
+      this.#forget(token);
+      return ask(this.#currentToken());
+    }
   }
 
-  #currentToken(): Promise<string> {
-    if (this.#token === undefined || Date.now() > this.#tokenEndsAt) {
-      // Good for 30 seconds; asked for again a little earlier.
-      this.#tokenEndsAt = Date.now() + 20_000;
-      this.#token = this.#post('/tnai/backend-apis/v1/auth', JSON.stringify(this.#identity), {}).then(
-        (text) => (JSON.parse(text) as { token: string }).token,
+  #currentToken(): Token {
+    if (this.#token === undefined || Date.now() > this.#token.endsAt) {
+      const text = this.#post('/tnai/backend-apis/v1/auth', JSON.stringify(this.#identity), {}).then(
+        (answer) => (JSON.parse(answer) as { token: string }).token,
       );
+      const token = { text, endsAt: Date.now() + TOKEN_USED_MS };
+      text.catch(() => this.#forget(token));
+      this.#token = token;
     }
     return this.#token;
+  }
+
+  /** Unless another one has taken its place. */
+  #forget(token: Token): void {
+    if (this.#token === token) this.#token = undefined;
   }
 
   async #post(path: string, body: string, headers: Record<string, string>): Promise<string> {
@@ -106,7 +128,12 @@ export class OrderReader {
       headers: { 'content-type': 'application/json', ...headers },
     });
     const text = await response.text();
-    if (!response.ok) throw new Error(`${path} answered ${response.status}: ${text}`);
-    return text;
+    if (response.ok) return text;
+    const message = `${path} answered ${response.status}: ${text}`;
+    throw response.status === 401 && headers.authorization !== undefined
+      ? new RefusedTokenError(message)
+      : new Error(message);
   }
 }
+
+class RefusedTokenError extends Error {}

@@ -46,6 +46,6 @@ export function noOpening(destination: string): DestinationCheck & { allowed: fa
   return {
     allowed: false,
     reason: 'destination_not_allowed',
-    detail: `there is no open proxy opening for ${destination}`,
+    detail: `there is no open proxy opening for ${destination}; request one, which an administrator opens`,
   };
 }

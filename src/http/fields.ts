@@ -7,7 +7,14 @@
  */
 import type { Static, TObject, TSchema } from 'typebox';
 import { Compile, type Validator } from 'typebox/compile';
+import { isRawNumber, scalarText } from '../model/lossless-json.ts';
 import type { Problem } from '../model/problem.ts';
+
+/**
+ * Keyword of a schema whose texts are order ids, one or a list of them: a JSON integer is read as the text of its digits.
+ * The row of such a body has `keepsNumbers`, because JavaScript numbers cannot hold every order id.
+ */
+export const TAKES_ORDER_IDS = 'x-order-id';
 
 export type Checked<T> = {
   readonly problems: Problem[];
@@ -25,6 +32,7 @@ type FieldCheck = {
   readonly schema: TSchema;
   readonly validator: Validator;
   readonly isRequired: boolean;
+  readonly takesOrderIds: boolean;
 };
 
 export class FieldsCheck<S extends TObject> {
@@ -41,6 +49,7 @@ export class FieldsCheck<S extends TObject> {
       schema: field,
       validator: Compile(field),
       isRequired: required.has(name),
+      takesOrderIds: TAKES_ORDER_IDS in field,
     }));
     this.#names = new Set(this.#fields.map(({ name }) => name));
     this.#toleratesUnknown = (schema as { additionalProperties?: unknown }).additionalProperties === true;
@@ -67,12 +76,13 @@ export class FieldsCheck<S extends TObject> {
   #checkFields(value: Record<string, unknown>): Checked<Static<S>> {
     const problems: Problem[] = [];
     const sound: Record<string, unknown> = {};
-    for (const { name, schema, validator, isRequired } of this.#fields) {
+    for (const { name, schema, validator, isRequired, takesOrderIds } of this.#fields) {
+      const given = takesOrderIds ? withTextsForNumbers(value[name]) : value[name];
       if (!Object.hasOwn(value, name)) {
         if (isRequired)
           problems.push({ path: name, code: 'missing', message: `${name} is missing: ${expected(schema)}.` });
-      } else if (validator.Check(value[name])) {
-        sound[name] = value[name];
+      } else if (validator.Check(given)) {
+        sound[name] = given;
       } else {
         problems.push({ path: name, code: 'invalid', message: `${name} must be ${expected(schema)}.` });
       }
@@ -86,6 +96,15 @@ export class FieldsCheck<S extends TObject> {
     }
     return { problems, sound: sound as Partial<Static<S>> };
   }
+}
+
+function withTextsForNumbers(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withTextForNumber);
+  return withTextForNumber(value);
+}
+
+function withTextForNumber(value: unknown): unknown {
+  return typeof value === 'number' || isRawNumber(value) ? scalarText(value) : value;
 }
 
 function fromText(text: string, type: unknown): unknown {

@@ -21,6 +21,17 @@ export const SECURITY_SCHEMES = {
   },
 } as const;
 
+const IF_MATCH = Type.Object({
+  'if-match': Type.Optional(
+    Type.String({
+      description: 'The `ETag` of what is to be changed; another state of it is answered with 412.',
+    }),
+  ),
+});
+const ENTITY_TAG = {
+  etag: { schema: { type: 'string' }, description: 'Another one after each change; for `If-Match`.' },
+};
+
 const PROBLEM_ID = 'Problem';
 
 export const PROBLEM_SCHEMA = Type.Object(
@@ -58,6 +69,7 @@ export function openApiSchema(row: Route): object {
     security: security(row.role),
     ...(parameters.length > 0 && { params: Type.Object(Object.fromEntries(parameters)) }),
     ...(row.query && { querystring: row.query }),
+    ...(row.entityTag === 'matched' && { headers: IF_MATCH }),
     ...(row.body && { body: requestBody(row) }),
     response: { ...answers(row), ...problems(row) },
   };
@@ -79,7 +91,11 @@ function answers(row: Route): Record<string, object> {
       status,
       status === '204'
         ? { type: 'null', description: 'Done; nothing to tell.' }
-        : { description: 'Done.', content: { [row.answerType ?? 'application/json']: { schema } } },
+        : {
+            description: 'Done.',
+            ...(row.entityTag && { headers: ENTITY_TAG }),
+            content: { [row.answerType ?? 'application/json']: { schema } },
+          },
     ]),
   );
 }
@@ -101,13 +117,14 @@ function problems(row: Route): Record<string, object> {
   );
 }
 
-function problemCodes({ role, path, body, method }: Route): ErrorCode[] {
+function problemCodes({ role, path, body, method, entityTag }: Route): ErrorCode[] {
   const codes: ErrorCode[] = ['invalid_value', 'internal', 'store_unavailable'];
   if (role !== 'ANYONE' || path.includes('/auth')) codes.push('unauthenticated');
   if (role !== 'ANYONE' && role !== 'PARTNER' && role !== 'KEY_OR_LOOPBACK') codes.push('forbidden');
   if (role === 'PARTNER' || method === 'PUT') codes.push('too_many_requests');
   if (path.startsWith(INSTITUTION_PATH) || /:\w+/.test(path) || path === '/setup') codes.push('not_found');
   if (method !== 'GET') codes.push('conflict');
+  if (entityTag === 'matched') codes.push('precondition_failed');
   if (body) codes.push('invalid_json', 'unsupported_media_type', 'body_too_large');
   return codes;
 }

@@ -5,6 +5,7 @@ import { PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX } from '../model/limits.ts';
 import { type OrderId, parseOrderId } from '../model/order.ts';
 import type { Problem } from '../model/problem.ts';
 import type { Page, PageRequest } from '../store/store.ts';
+import { TAKES_ORDER_IDS } from './fields.ts';
 
 /** Fields of a list's query. */
 export const PAGE_FIELDS = {
@@ -38,6 +39,34 @@ export const ORDER_ID = Type.String({
   description: 'an order id: a string of digits',
   examples: ['10000702652'],
 });
+
+const TEXT_OR_INTEGER = {
+  anyOf: [
+    { type: 'string', pattern: '^[1-9]\\d{0,18}$' },
+    { type: 'integer', minimum: 1, format: 'int64' },
+  ],
+};
+
+/** As requests give it; the handler gets the text. */
+export const ORDER_ID_GIVEN = Type.Unsafe<string>({
+  ...TEXT_OR_INTEGER,
+  description: 'an order id: a string of digits, or a JSON integer',
+  examples: ['10000702652'],
+  [TAKES_ORDER_IDS]: true,
+});
+
+/** A list of them, where each is looked at by itself: the wrong one of thousands is to be told. */
+export function orderIdsGiven(idsMax: number) {
+  return Type.Unsafe<readonly string[]>({
+    type: 'array',
+    items: { anyOf: [{ type: 'string' }, { type: 'integer', format: 'int64' }] },
+    minItems: 1,
+    maxItems: idsMax,
+    description: `a list of 1 to ${idsMax} order ids, each a string of digits or a JSON integer`,
+    examples: [['10000702652']],
+    [TAKES_ORDER_IDS]: true,
+  });
+}
 
 /** @throws AppError `not_found`: what is no order id names no order */
 export function orderIdFrom(text: string): OrderId {
@@ -87,6 +116,13 @@ export function momentProblems(fields: Readonly<Record<string, string | null | u
       message: `${path} is no moment: a leap second, or out of range.`,
     }));
 }
+
+// ----------------------------------------------------------------------------------------------------------- warnings
+
+/** In the answers of what was saved: what is allowed and probably not meant. */
+export const WARNINGS = Type.Array(
+  Type.Object({ path: Type.String(), message: Type.String(), position: Type.Optional(Type.Integer()) }),
+);
 
 // -------------------------------------------------------------------------------------------------------------- names
 

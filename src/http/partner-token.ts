@@ -6,7 +6,7 @@
  * signature is wrong, it does not tell.
  */
 import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { decodeJwt, decodeProtectedHeader, errors, jwtVerify, SignJWT } from 'jose';
+import { compactVerify, decodeJwt, decodeProtectedHeader, errors, SignJWT } from 'jose';
 import { AppError } from '../model/app-error.ts';
 import type { Institution, Partner } from '../model/entities.ts';
 import { TOKEN_LIFETIME_SECONDS, TOKEN_LIFETIME_SECONDS_MAX } from '../model/limits.ts';
@@ -19,7 +19,18 @@ const ALGORITHM = 'HS256';
 /** The tokens of unknown partners are checked too, with this: time does not tell them apart from wrong signatures. */
 const DECOY_SECRET = randomBytes(32);
 
-type Claims = { sub: string; aud: string; iss: string; iat: number; exp: number };
+/** `iat` and `exp` in milliseconds are read too [WS]; no token of now has seconds as great as this. */
+const MILLISECONDS_FROM = 100_000_000_000;
+
+/** Times in seconds since 1970, whatever the token has. */
+type Claims = {
+  readonly sub: string;
+  readonly aud: string;
+  readonly iss: string;
+  readonly iat: number;
+  readonly exp: number;
+  readonly nbf: number | undefined;
+};
 
 export type Credentials = { readonly operator: string; readonly partner: string; readonly secret: string };
 
@@ -48,20 +59,13 @@ export class PartnerTokens {
     const namesakes = await this.#store.partnersNamed(claims.iss, claims.aud);
     const partner = namesakes.find(({ institutionId }) => institutionId === institution?.id);
     const secret = partner ? Buffer.from(this.#vault.open(partner.sealedSecret), 'utf8') : DECOY_SECRET;
-    const now = this.#clock();
     try {
-      await jwtVerify(token, secret, {
-        algorithms: [ALGORITHM],
-        clockTolerance: CLOCK_TOLERANCE_SECONDS,
-        currentDate: new Date(now),
-      });
+      await compactVerify(token, secret, { algorithms: [ALGORITHM] });
     } catch (error) {
-      throw refusalOf(error);
+      throw error instanceof errors.JOSEError ? wrongSignature() : error;
     }
     if (!partner || !institution) throw wrongSignature();
-    if (claims.iat > now / 1000 + CLOCK_TOLERANCE_SECONDS) {
-      throw refuse("The token's iat lies in the future: check the clock of the machine that signs.");
-    }
+    checkTimes(claims, this.#clock() / 1_000);
     return { partner, institution };
   }
 
@@ -102,31 +106,60 @@ function readClaims(token: string): Claims {
     throw refuse('The token is no JWT.');
   }
   if (header.alg !== ALGORITHM) throw refuse(`The token must be signed with ${ALGORITHM}.`);
+  const { sub, iss } = claims;
+  const aud = audience(claims.aud);
+  const texts = { sub, aud, iss };
+  const times = { iat: seconds(claims.iat), exp: seconds(claims.exp) };
   const missing = [
-    ...(['sub', 'aud', 'iss'] as const).filter(
-      (name) => typeof claims[name] !== 'string' || claims[name] === '',
-    ),
-    ...(['iat', 'exp'] as const).filter((name) => typeof claims[name] !== 'number'),
-  ];
+    ...Object.entries(texts).filter(([, text]) => typeof text !== 'string' || text === ''),
+    ...Object.entries(times).filter(([, time]) => time === undefined),
+  ].map(([name]) => name);
   if (missing.length > 0) {
     throw refuse(
       `The token lacks ${missing.join(', ')}: sub is the institution's code, aud the operator, iss the partner, ` +
-        'iat and exp are seconds since 1970.',
+        'iat and exp are seconds since 1970, or milliseconds.',
     );
   }
-  const known = claims as Claims;
+  if (claims.nbf !== undefined && seconds(claims.nbf) === undefined) {
+    throw refuse("The token's nbf must be seconds since 1970, or milliseconds; it may be left out.");
+  }
+  const known = { ...texts, ...times, nbf: seconds(claims.nbf) } as Claims;
   if (known.exp - known.iat > TOKEN_LIFETIME_SECONDS_MAX) {
     throw refuse(`The token's exp is more than ${TOKEN_LIFETIME_SECONDS_MAX} seconds after its iat.`);
   }
   return known;
 }
 
-function refusalOf(error: unknown): unknown {
-  if (error instanceof errors.JWTExpired) return refuse('The token has expired.');
-  if (error instanceof errors.JWTClaimValidationFailed) {
-    return refuse(`The token is not good now: see its claim ${error.claim}.`);
+/**
+ * RFC 7519 lets `aud` be a list; libraries exist that always write one.
+ * @throws AppError `unauthenticated` for a list of several: a partner signs for one operator
+ */
+function audience(aud: string | string[] | undefined): string | undefined {
+  if (!Array.isArray(aud)) return aud;
+  if (aud.length > 1) {
+    throw refuse(`The token's aud is a list of ${aud.length}: put the operator alone into it, as text.`);
   }
-  return error instanceof errors.JOSEError ? wrongSignature() : error;
+  return aud[0];
+}
+
+function seconds(time: unknown): number | undefined {
+  if (typeof time !== 'number') return undefined;
+  return time > MILLISECONDS_FROM ? time / 1_000 : time;
+}
+
+/** Only of a token whose signature is good: its times are nobody else's business. */
+function checkTimes({ iat, exp, nbf }: Claims, now: number): void {
+  const agoSeconds = now - exp;
+  if (agoSeconds >= CLOCK_TOLERANCE_SECONDS) {
+    throw refuse(
+      `The token has expired ${Math.round(agoSeconds)} s ago: make one for each call or keep it for less long, and check the clock of ` +
+        'the machine that signs.',
+    );
+  }
+  for (const [name, time] of Object.entries({ iat, nbf })) {
+    if (time === undefined || time <= now + CLOCK_TOLERANCE_SECONDS) continue;
+    throw refuse(`The token's ${name} lies in the future: check the clock of the machine that signs.`);
+  }
 }
 
 function wrongSignature(): AppError {

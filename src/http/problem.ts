@@ -16,6 +16,7 @@ export const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
   forbidden: 403,
   not_found: 404,
   conflict: 409,
+  precondition_failed: 412,
   body_too_large: 413,
   unsupported_media_type: 415,
   invalid_value: 422,
@@ -49,6 +50,8 @@ export type ErrorContext = {
   readonly bodyTypes: readonly string[];
   /** Where a route answers a code with another status: the web service has 400 for every wrong value. */
   readonly statusOf?: Partial<Record<ErrorCode, number>> | undefined;
+  /** Whether it came with a bearer token or key. */
+  readonly hasToken?: boolean;
 };
 
 /** Seconds after which to try again when whoever refused did not say. */
@@ -58,8 +61,8 @@ export function problemAnswer(thrown: unknown, context: ErrorContext): ProblemAn
   const { error, status: ownStatus } = asAppError(thrown, context);
   const status = ownStatus ?? context.statusOf?.[error.code] ?? STATUS_OF[error.code];
   const headers: Record<string, string> = {};
-  if (status === 401) headers['www-authenticate'] = 'Bearer';
-  if (status === 429 || status === 503) {
+  if (status === 401) headers['www-authenticate'] = challenge(context);
+  if (error.code === 'too_many_requests' || status === 503) {
     headers['retry-after'] = String(error.retryAfterSeconds ?? RETRY_AFTER_SECONDS_DEFAULT);
   }
   return {
@@ -75,6 +78,11 @@ export function problemAnswer(thrown: unknown, context: ErrorContext): ProblemAn
       requestId: context.requestId,
     },
   };
+}
+
+/** RFC 6750, section 3: an error is told only of a token that was sent. */
+function challenge({ hasToken = false }: ErrorContext): string {
+  return `Bearer realm="Orderhook"${hasToken ? ', error="invalid_token"' : ''}`;
 }
 
 function asAppError(thrown: unknown, context: ErrorContext): { error: AppError; status?: number } {

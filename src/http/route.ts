@@ -104,6 +104,8 @@ export type RouteRow<P extends string, A extends Access, B, Q> = {
   readonly answers: Readonly<Record<number, TSchema>>;
   /** Of several answers, the one that is sent unless the handler sets another status; the only one otherwise. */
   readonly usualStatus?: number;
+  /** The answer tells the `ETag` of what the path names; `matched`: and `If-Match` is honoured. */
+  readonly entityTag?: 'told' | 'matched';
   /** Where another media type than JSON is answered. */
   readonly answerType?: string;
   /** Where errors have another status than everywhere else. */

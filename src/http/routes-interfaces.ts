@@ -1,15 +1,20 @@
 /** Interfaces: where and how to call; what would be called; and one call by hand. */
+
+import type { FastifyReply } from 'fastify';
 import { Type } from 'typebox';
 import type { Caller } from '../caller/caller.ts';
 import { destinationOf, type Resolve } from '../caller/destination.ts';
 import { headersSent } from '../caller/request-text.ts';
+import { isInSeason } from '../engine/schedule-times.ts';
 import { checkFilter, compileFilter, type FilterExplanation } from '../filter/filter.ts';
+import { throwProblems } from '../model/app-error.ts';
 import {
   ATTEMPT_OUTCOMES,
   ATTEMPT_TRIGGERS,
   type Attempt,
   type AttemptOutcome,
   type LoggedAttempt,
+  type QueueFigures,
 } from '../model/delivery.ts';
 import {
   type ExternalInterface,
@@ -17,16 +22,24 @@ import {
   type InstitutionId,
   type InterfaceSettings,
   METHODS,
+  type Schedule,
 } from '../model/entities.ts';
 import { cutToGranularity, GRANULARITIES, GRANULARITY_DEFAULT } from '../model/granularity.ts';
-import { ATTEMPTS_DEFAULT, ATTEMPTS_MAX, CONCURRENCY_DEFAULT, CONCURRENCY_MAX } from '../model/limits.ts';
+import {
+  ATTEMPTS_DEFAULT,
+  ATTEMPTS_MAX,
+  CONCURRENCY_DEFAULT,
+  CONCURRENCY_MAX,
+  PAGE_LIMIT_MAX,
+} from '../model/limits.ts';
 import { type JsonObject, parseLossless } from '../model/lossless-json.ts';
 import { parseOrderId } from '../model/order.ts';
 import { type CallRequest, FAILURE_REASONS, type Outcome } from '../model/outcome.ts';
 import type { Problem, Warning } from '../model/problem.ts';
-import type { Page, Store } from '../store/store.ts';
+import type { KeptInterfaceSettings, Page, Store } from '../store/store.ts';
 import { checkTemplate, compileTemplate, PLACEHOLDER } from '../template/template.ts';
 import { checkDestination, type DestinationCheck, noOpening } from './destination-check.ts';
+import { checkIfMatch, entityTag } from './entity-tag.ts';
 import {
   found,
   ID,
@@ -34,11 +47,13 @@ import {
   MOMENT,
   NAME,
   ORDER_ID,
+  ORDER_ID_GIVEN,
   orderIdFrom,
   PAGE_FIELDS,
   pageAnswer,
   pageRequest,
   pageSchema,
+  WARNINGS,
   writeMoment,
   writeOptionalMoment,
 } from './pages.ts';
@@ -95,9 +110,7 @@ const INTERFACE_FIELDS = {
 const INTERFACE = Type.Object(INTERFACE_FIELDS);
 const SAVED_INTERFACE = Type.Object({
   ...INTERFACE_FIELDS,
-  warnings: Type.Array(
-    Type.Object({ path: Type.String(), message: Type.String(), position: Type.Optional(Type.Integer()) }),
-  ),
+  warnings: WARNINGS,
 });
 
 const HEADERS = Type.Record(Type.String(), Type.String());
@@ -154,7 +167,8 @@ export function interfaceRoutes(parts: {
     return checkDestination({ store, resolve, institutionId, destination });
   }
 
-  async function savedAnswer(saved: ExternalInterface): Promise<object> {
+  async function savedAnswer(saved: ExternalInterface, reply: FastifyReply): Promise<object> {
+    reply.header('etag', entityTag(saved));
     const check = await destinationOfInterface(saved);
     const warnings = [
       ...settingsWarnings(saved),
@@ -176,8 +190,9 @@ export function interfaceRoutes(parts: {
       body: NEW_INTERFACE,
       rules: ({ body }) => settingsProblems(body),
       answers: { 201: SAVED_INTERFACE },
-      async handle({ body, institution }) {
-        return savedAnswer(await store.createInterface(institution.id, settingsOf(body), clock()));
+      entityTag: 'told',
+      async handle({ body, institution, reply }) {
+        return savedAnswer(await store.createInterface(institution.id, settingsOf(body), clock()), reply);
       },
     }),
     route({
@@ -199,8 +214,12 @@ export function interfaceRoutes(parts: {
       tag: TAG,
       summary: 'One interface',
       answers: { 200: INTERFACE },
-      handle: async ({ params, institution }) =>
-        interfaceAnswer(await findInterface(institution.id, params.interfaceId)),
+      entityTag: 'told',
+      async handle({ params, institution, reply }) {
+        const subject = await findInterface(institution.id, params.interfaceId);
+        reply.header('etag', entityTag(subject));
+        return interfaceAnswer(subject);
+      },
     }),
     route({
       method: 'PATCH',
@@ -208,16 +227,29 @@ export function interfaceRoutes(parts: {
       role: 'OPERATOR',
       tag: TAG,
       summary: 'Change an interface; what is not given stays, null removes the payload or the filter',
+      description:
+        'Changes of different fields that are made at once all last. With `If-Match`, nothing is changed that was changed by ' +
+        'somebody else since it was read.',
       body: INTERFACE_CHANGES,
-      async rules({ body, params, institution }) {
-        return settingsProblems({ ...(await findInterface(institution.id, params.interfaceId)), ...body });
+      // With what is there now, so that these problems are told together with those of the schema.
+      async rules({ body, params, institution, request }) {
+        const current = await findInterface(institution.id, params.interfaceId);
+        checkIfMatch(request.headers['if-match'], current, 'interface');
+        return settingsProblems({ ...current, ...body });
       },
       answers: { 200: SAVED_INTERFACE },
-      async handle({ body, params, institution }) {
-        const before = await findInterface(institution.id, params.interfaceId);
-        const settings = settingsOf({ ...before, ...body });
-        const saved = await store.updateInterface(institution.id, before.id, settings, clock());
-        return savedAnswer(found(saved, 'interface', params.interfaceId));
+      entityTag: 'matched',
+      async handle({ body, params, institution, request, reply }) {
+        const id = idFromPath(params.interfaceId, 'interface');
+        // Somebody else may have changed it since the rules were asked: here it is held.
+        const change = (current: ExternalInterface) => {
+          checkIfMatch(request.headers['if-match'], current, 'interface');
+          const asked = { ...current, ...body };
+          throwProblems(settingsProblems(asked));
+          return settingsOf(asked);
+        };
+        const saved = await store.updateInterface(institution.id, id, change, clock());
+        return savedAnswer(found(saved, 'interface', params.interfaceId), reply);
       },
     }),
     route({
@@ -228,9 +260,15 @@ export function interfaceRoutes(parts: {
       summary:
         'Delete an interface with its schedules and its queue; its call log stays until retention removes it',
       answers: { 204: NOTHING },
-      async handle({ params, institution }) {
+      entityTag: 'matched',
+      async handle({ params, institution, request }) {
         const id = idFromPath(params.interfaceId, 'interface');
-        const wasThere = await store.deleteInterface(institution.id, id, clock());
+        const ifMatch = request.headers['if-match'];
+        const check =
+          ifMatch === undefined
+            ? undefined
+            : (current: ExternalInterface) => checkIfMatch(ifMatch, current, 'interface');
+        const wasThere = await store.deleteInterface(institution.id, id, clock(), check);
         found(wasThere || undefined, 'interface', params.interfaceId);
       },
     }),
@@ -241,8 +279,10 @@ export function interfaceRoutes(parts: {
       tag: TAG,
       summary: 'What would be sent for an order, and whether it would; sends nothing',
       description:
-        '`wouldCall`: the filter matches, the destination is allowed, and the interface neither pauses nor simulates.',
-      body: Type.Object({ orderId: ORDER_ID }),
+        '`wouldCall`: the filter matches, the destination is allowed, and the interface neither pauses nor simulates. ' +
+        '`because` says why it would not be called now: that, and a hold, or that no schedule would call by itself.',
+      body: Type.Object({ orderId: ORDER_ID_GIVEN }),
+      keepsNumbers: true,
       answers: {
         200: Type.Object({
           request: REQUEST,
@@ -253,6 +293,8 @@ export function interfaceRoutes(parts: {
             detail: Type.Optional(Type.String()),
           }),
           wouldCall: Type.Boolean(),
+          because: Type.Array(Type.String()),
+          heldUntil: Type.Optional(MOMENT),
         }),
       },
       async handle({ body, params, institution }) {
@@ -261,12 +303,19 @@ export function interfaceRoutes(parts: {
         const { details } = found(await store.order(institution.id, orderId), 'order', orderId);
         const filter = explainFilter(subject, details);
         const destination = await destinationOfInterface(subject);
+        const { items: schedules } = await store.schedules(institution.id, subject.id, {
+          limit: PAGE_LIMIT_MAX,
+        });
+        const now = clock();
+        const heldUntil = holdAt(await store.queueFigures(institution.id, subject.id), now);
         return {
           request: requestAnswer(compileTemplate(subject).fill(orderId), userAgent),
           ...(filter && { filter }),
           destination,
           wouldCall:
             (filter?.matches ?? true) && destination.allowed && subject.active && !subject.simulation,
+          because: obstacles({ subject, filter, destination, schedules, heldUntil, now }),
+          ...writeOptionalMoment('heldUntil', heldUntil),
         };
       },
     }),
@@ -278,7 +327,8 @@ export function interfaceRoutes(parts: {
       summary: 'Call for an order now, whatever the filter says and outside the queue',
       description:
         'Answers the entry of the call log. An interface that simulates sends nothing here either.',
-      body: Type.Object({ orderId: ORDER_ID }),
+      body: Type.Object({ orderId: ORDER_ID_GIVEN }),
+      keepsNumbers: true,
       answers: { 200: CALL },
       async handle({ body, params, institution }) {
         const subject = await findInterface(institution.id, params.interfaceId);
@@ -298,7 +348,10 @@ export function interfaceRoutes(parts: {
         const { method, url, payload } = subject;
         const template = { method, url, ...(payload !== undefined && { payload }), userAgent };
         const templateId = await store.callTemplateId(institution.id, subject.id, template);
-        return callAnswer(await store.logAttempt(institution.id, subject.id, templateId, attempt));
+        const logged = await store.logAttempt(institution.id, subject.id, templateId, attempt);
+        // The callee takes calls again.
+        if (logged.outcome === 'DELIVERED') await store.liftHold(institution.id, subject.id, clock());
+        return callAnswer(logged);
       },
     }),
     route({
@@ -306,31 +359,48 @@ export function interfaceRoutes(parts: {
       path: '/api/v1/institutions/:code/interfaces/:interfaceId/queue',
       role: 'OPERATOR',
       tag: TAG,
-      summary: 'How long the queue is, and since when the oldest closing waits',
+      summary: 'How long the queue is, and when the oldest closings that wait or are owed were closed',
       answers: {
         200: Type.Object({
           waiting: Type.Integer(),
           owed: Type.Integer(),
           abandoned: Type.Integer(),
           oldestWaitingAt: NULLABLE_MOMENT,
+          oldestOwedAt: NULLABLE_MOMENT,
           heldUntil: NULLABLE_MOMENT,
         }),
       },
       async handle({ params, institution }) {
         const id = idFromPath(params.interfaceId, 'interface');
         const figures = found(await store.queueFigures(institution.id, id), 'interface', params.interfaceId);
-        const { waiting, owed, abandoned, heldUntil } = figures;
-        // The store keeps the time after it has passed.
-        const isHeld = heldUntil !== undefined && heldUntil > clock();
+        const { waiting, owed, abandoned } = figures;
         return {
           waiting,
           owed,
           abandoned,
           oldestWaitingAt: null,
           ...writeOptionalMoment('oldestWaitingAt', figures.oldestWaitingAt),
+          oldestOwedAt: null,
+          ...writeOptionalMoment('oldestOwedAt', figures.oldestOwedAt),
           heldUntil: null,
-          ...(isHeld && writeOptionalMoment('heldUntil', heldUntil)),
+          ...writeOptionalMoment('heldUntil', holdAt(figures, clock())),
         };
+      },
+    }),
+    route({
+      method: 'DELETE',
+      path: '/api/v1/institutions/:code/interfaces/:interfaceId/hold',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: 'Lift the hold that a callee asked for with Retry-After; there need not be one',
+      answers: { 204: NOTHING },
+      async handle({ params, institution }) {
+        const id = idFromPath(params.interfaceId, 'interface');
+        found(
+          (await store.liftHold(institution.id, id, clock())) || undefined,
+          'interface',
+          params.interfaceId,
+        );
       },
     }),
     route({
@@ -411,7 +481,7 @@ function destinationWarning(detail: string): Warning {
 /** Of what passed the rules. */
 function settingsOf(
   asked: Asked & Pick<InterfaceSettings, 'name' | 'url' | 'method'>,
-): InterfaceSettings & { readonly destination: string } {
+): KeptInterfaceSettings {
   const { name, url, method, payload, filter } = asked;
   return {
     name,
@@ -437,6 +507,50 @@ function explainFilter(
   if (filter === undefined) return undefined;
   const orderDetailsData = cutToGranularity(parseLossless(details) as JsonObject, granularity) as JsonObject;
   return compileFilter(filter).explain({ orderDetailsData });
+}
+
+/** The store keeps the time of a hold after it has passed. */
+function holdAt(figures: QueueFigures | undefined, now: number): number | undefined {
+  const heldUntil = figures?.heldUntil;
+  return heldUntil !== undefined && heldUntil > now ? heldUntil : undefined;
+}
+
+/** Why an order would not be called now, each a sentence. */
+function obstacles(seen: {
+  subject: ExternalInterface;
+  filter: FilterExplanation | undefined;
+  destination: DestinationCheck;
+  schedules: readonly Schedule[];
+  heldUntil: number | undefined;
+  now: number;
+}): string[] {
+  const { subject, filter, destination, schedules, heldUntil, now } = seen;
+  const failed = filter?.conditions.find(({ matches }) => !matches);
+  const idle = whyNoScheduleRuns(schedules, now);
+  return [
+    ...(failed ? [`The filter says no: ${failed.text}`] : []),
+    ...(destination.allowed ? [] : [`The destination may not be called: ${destination.detail}.`]),
+    ...(subject.active ? [] : ['The interface is paused: its orders wait until it is active.']),
+    ...(subject.simulation ? ['The interface simulates: everything happens but the request.'] : []),
+    ...(heldUntil === undefined
+      ? []
+      : [
+          `The callee asked by Retry-After for no call until ${writeMoment(heldUntil)}; to call sooner, delete the hold.`,
+        ]),
+    ...(idle === undefined ? [] : [idle]),
+  ];
+}
+
+/** Undefined when one runs by itself. */
+function whyNoScheduleRuns(schedules: readonly Schedule[], now: number): string | undefined {
+  if (schedules.length === 0) return 'The interface has no schedule.';
+  const automatic = schedules.filter(({ launch }) => launch === 'AUTOMATIC');
+  if (automatic.length === 0) return 'No schedule runs by itself: those of the interface are MANUAL.';
+  if (automatic.some((schedule) => isInSeason(schedule, now))) return undefined;
+  const starts = automatic.flatMap(({ start }) => (start !== undefined && start > now ? [start] : []));
+  return starts.length === 0
+    ? 'No schedule runs by itself any more: those that are AUTOMATIC have ended.'
+    : `No schedule runs by itself before ${writeMoment(Math.min(...starts))}, when one starts.`;
 }
 
 function refused({ reason, detail }: DestinationCheck & { allowed: false }): Outcome {

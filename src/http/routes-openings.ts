@@ -1,8 +1,9 @@
 /** Proxy openings: operators request them, administrators decide. */
 import { Type } from 'typebox';
-import { checkDestinationText } from '../caller/destination.ts';
+import { checkDestinationText, type Resolve } from '../caller/destination.ts';
 import { OPENING_STATES, type OpeningDecision, type ProxyOpening } from '../model/entities.ts';
 import type { Store } from '../store/store.ts';
+import { openingWarnings } from './opening-warnings.ts';
 import {
   found,
   ID,
@@ -12,6 +13,7 @@ import {
   pageAnswer,
   pageRequest,
   pageSchema,
+  WARNINGS,
   writeMoment,
   writeOptionalMoment,
 } from './pages.ts';
@@ -31,10 +33,13 @@ const OPENING = Type.Object({
   decidedAt: Type.Optional(MOMENT),
   decidedBy: Type.Optional(Type.String()),
 });
+const OPENING_WITH_WARNINGS = Type.Object({ ...OPENING.properties, warnings: WARNINGS });
 
 export function openingRoutes(parts: {
   store: Pick<Store, 'requestOpening' | 'openings' | 'decideOpening'>;
   clock: () => number;
+  resolve?: Resolve | undefined;
+  hasEgressProxy?: boolean | undefined;
 }): Route[] {
   const { store, clock } = parts;
 
@@ -46,12 +51,16 @@ export function openingRoutes(parts: {
       principal: Principal;
       allowPrivate?: boolean;
     },
-  ): Promise<object> {
+  ): Promise<ProxyOpening> {
     const { params, institution, principal, allowPrivate = false } = call;
     const id = idFromPath(params.openingId, 'proxy opening');
     const given = { allowPrivate, decidedBy: principal.name, decidedAt: clock() };
     const opening = await store.decideOpening(institution.id, id, decision, given);
-    return openingAnswer(found(opening, 'proxy opening', params.openingId));
+    return found(opening, 'proxy opening', params.openingId);
+  }
+
+  async function answerWithWarnings(opening: ProxyOpening): Promise<object> {
+    return { ...openingAnswer(opening), warnings: await openingWarnings(opening, parts) };
   }
 
   return [
@@ -72,7 +81,7 @@ export function openingRoutes(parts: {
         const checked = destination === undefined ? undefined : checkDestinationText(destination);
         return checked && 'problems' in checked ? checked.problems : [];
       },
-      answers: { 201: OPENING },
+      answers: { 201: OPENING_WITH_WARNINGS },
       async handle({ body: { destination: text, reason }, institution, principal }) {
         const { destination } = checkDestinationText(text) as { destination: string };
         const opening = await store.requestOpening(institution.id, {
@@ -81,7 +90,7 @@ export function openingRoutes(parts: {
           requestedAt: clock(),
           requestedBy: principal.name,
         });
-        return openingAnswer(opening);
+        return answerWithWarnings(opening);
       },
     }),
     route({
@@ -101,16 +110,16 @@ export function openingRoutes(parts: {
       path: '/api/v1/institutions/:code/proxy-openings/:openingId/open',
       role: 'ADMINISTRATOR',
       tag: TAG,
-      summary: 'Open a requested one',
+      summary: 'Open a requested one, or change `allowPrivate` of an open one',
       description:
-        '`allowPrivate` also allows addresses that are not public, such as those of the own network.',
+        '`allowPrivate` also allows addresses that are not public, such as those of the own network. Without it, an opening ' +
+        'for such an address lets no call through, which comes back as `warnings`. An open one is opened again to change it: ' +
+        'it is as this call says, so what is left out is false.',
       body: Type.Object({ allowPrivate: Type.Optional(Type.Boolean({ default: false })) }),
-      answers: { 200: OPENING },
-      handle: ({ body, ...call }) =>
-        decide('open', {
-          ...call,
-          ...(body.allowPrivate !== undefined && { allowPrivate: body.allowPrivate }),
-        }),
+      answers: { 200: OPENING_WITH_WARNINGS },
+      async handle({ body: { allowPrivate = false }, ...call }) {
+        return answerWithWarnings(await decide('open', { ...call, allowPrivate }));
+      },
     }),
     route({
       method: 'POST',
@@ -119,7 +128,7 @@ export function openingRoutes(parts: {
       tag: TAG,
       summary: 'Refuse a requested one',
       answers: { 200: OPENING },
-      handle: (call) => decide('refuse', call),
+      handle: async (call) => openingAnswer(await decide('refuse', call)),
     }),
     route({
       method: 'POST',
@@ -128,7 +137,7 @@ export function openingRoutes(parts: {
       tag: TAG,
       summary: 'Revoke an open one: nothing is called there any more',
       answers: { 200: OPENING },
-      handle: (call) => decide('revoke', call),
+      handle: async (call) => openingAnswer(await decide('revoke', call)),
     }),
   ];
 }

@@ -5,7 +5,7 @@ import { ORDER_ID_MAX, RESEND_ORDERS_MAX } from '../model/limits.ts';
 import { parseOrderId } from '../model/order.ts';
 import type { Problem } from '../model/problem.ts';
 import type { ResendSelection, Store } from '../store/store.ts';
-import { found, ID, idFromPath, MOMENT, momentProblems, readMoment } from './pages.ts';
+import { found, ID, idFromPath, MOMENT, momentProblems, orderIdsGiven, readMoment } from './pages.ts';
 import { type Route, route } from './route.ts';
 
 const TAG = 'Resends';
@@ -14,15 +14,9 @@ const TAG = 'Resends';
 const WRONG_ORDER_IDS_TOLD_MAX = 20;
 
 const RESEND = Type.Object({
-  orderIds: Type.Optional(
-    // The ids are looked at one by one below, so that the wrong one of thousands is told.
-    Type.Array(Type.String({ examples: ['10000702652'] }), {
-      minItems: 1,
-      maxItems: RESEND_ORDERS_MAX,
-      description: `a list of 1 to ${RESEND_ORDERS_MAX} order ids, each a string of digits`,
-    }),
-  ),
+  orderIds: Type.Optional(orderIdsGiven(RESEND_ORDERS_MAX)),
   abandoned: Type.Optional(Type.Literal(true, { description: 'true, or left out' })),
+  owed: Type.Optional(Type.Literal(true, { description: 'true, or left out' })),
   closedFrom: Type.Optional(MOMENT),
   closedTo: Type.Optional(MOMENT),
   dryRun: Type.Optional(Type.Boolean({ default: false })),
@@ -38,6 +32,7 @@ const COUNT = Type.Integer({
 type Asked = {
   readonly orderIds?: readonly string[];
   readonly abandoned?: true;
+  readonly owed?: true;
   readonly closedFrom?: string;
   readonly closedTo?: string;
 };
@@ -55,11 +50,12 @@ export function resendRoutes(parts: {
       tag: TAG,
       summary: 'Send orders again; the queue does not move',
       description:
-        'Which ones, in exactly one of three ways: `orderIds`, the newest closing of each of these orders, where those that ' +
-        'are unknown, never closed or still waiting in the queue are left out; `abandoned`, all deliveries that were given up; or `closedFrom` and ' +
+        'Which ones, in exactly one of four ways: `orderIds`, the newest closing of each of these orders, where those that ' +
+        'are unknown, never closed or still waiting in the queue are left out; `abandoned`, all deliveries that were given up; `owed`, all that failed and would be called again later, now; or `closedFrom` and ' +
         '`closedTo`, the closings from the one moment up to and without the other, of those that the queue has passed, if ' +
         'the filter lets them through. With `dryRun` nothing starts, and the answer is the count alone.',
       body: RESEND,
+      keepsNumbers: true,
       rules: ({ body, given }) => resendProblems(body, given),
       answers: {
         202: Type.Object({ count: COUNT, executionId: ID }),
@@ -106,13 +102,14 @@ export function resendRoutes(parts: {
 
 // -------------------------------------------------------------------------------------------------------------- rules
 
-/** The three ways to say what is sent again, each with its fields. */
+/** The ways to say what is sent again, each with its fields. */
 const SELECTIONS: readonly (readonly (keyof Asked)[])[] = [
   ['orderIds'],
   ['abandoned'],
+  ['owed'],
   ['closedFrom', 'closedTo'],
 ];
-const SELECTIONS_TOLD = 'orderIds, or abandoned: true, or closedFrom and closedTo';
+const SELECTIONS_TOLD = 'orderIds, or abandoned: true, or owed: true, or closedFrom and closedTo';
 
 function resendProblems(body: Asked, given: ReadonlySet<string>): Problem[] {
   return [
@@ -180,9 +177,10 @@ function spanProblems(closedFrom: string | undefined, closedTo: string | undefin
 }
 
 /** Of what passed the rules. */
-function selectionOf({ orderIds, abandoned, closedFrom, closedTo }: Asked): ResendSelection {
+function selectionOf({ orderIds, abandoned, owed, closedFrom, closedTo }: Asked): ResendSelection {
   if (orderIds) return { kind: 'orders', orderIds };
   if (abandoned) return { kind: 'abandoned' };
+  if (owed) return { kind: 'owed' };
   return { kind: 'closed_between', ...spanOf(closedFrom as string, closedTo as string) };
 }
 

@@ -1,7 +1,9 @@
 /** Schedules, and the executions that they made. */
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { FastifyReply } from 'fastify';
 import { Type } from 'typebox';
+import { throwProblems } from '../model/app-error.ts';
 import {
   EXECUTION_STATUSES,
   EXECUTION_TRIGGERS,
@@ -15,9 +17,11 @@ import {
   BATCH_SIZE_MAX,
   FREQUENCY_MINUTES_DEFAULT,
   FREQUENCY_MINUTES_MAX,
+  PAGE_LIMIT_MAX,
 } from '../model/limits.ts';
-import type { Problem } from '../model/problem.ts';
+import type { Problem, Warning } from '../model/problem.ts';
 import type { Store } from '../store/store.ts';
+import { checkIfMatch, entityTag } from './entity-tag.ts';
 import { waitForEnd } from './execution-wait.ts';
 import {
   found,
@@ -31,12 +35,15 @@ import {
   pageRequest,
   pageSchema,
   readMoment,
+  WARNINGS,
   writeMoment,
   writeOptionalMoment,
 } from './pages.ts';
 import { NOTHING, type Route, route } from './route.ts';
 
 const TAG = 'Schedules';
+/** Other schedules that a warning names. */
+const NAMES_TOLD_MAX = 5;
 
 const LAUNCH = Type.Enum(LAUNCHES);
 const FREQUENCY = Type.Integer({
@@ -60,6 +67,8 @@ const SCHEDULE = Type.Object({
   createdAt: MOMENT,
   updatedAt: MOMENT,
 });
+
+const SAVED_SCHEDULE = Type.Object({ ...SCHEDULE.properties, warnings: WARNINGS });
 
 const NEW_SCHEDULE = Type.Object({
   name: NAME,
@@ -126,11 +135,12 @@ export function scheduleRoutes(parts: { store: Store; clock: () => number; stopp
         'orders are called as they close.',
       body: NEW_SCHEDULE,
       rules: ({ body }) => scheduleProblems(body),
-      answers: { 201: SCHEDULE },
-      async handle({ body, params, institution }) {
+      answers: { 201: SAVED_SCHEDULE },
+      entityTag: 'told',
+      async handle({ body, params, institution, reply }) {
         const interfaceId = idFromPath(params.interfaceId, 'interface');
         const schedule = await store.createSchedule(institution.id, interfaceId, settingsOf(body), clock());
-        return scheduleAnswer(found(schedule, 'interface', params.interfaceId));
+        return savedAnswer(found(schedule, 'interface', params.interfaceId), reply);
       },
     }),
     route({
@@ -172,8 +182,12 @@ export function scheduleRoutes(parts: { store: Store; clock: () => number; stopp
       tag: TAG,
       summary: 'One schedule',
       answers: { 200: SCHEDULE },
-      handle: async ({ params, institution }) =>
-        scheduleAnswer(await findSchedule(institution.id, params.scheduleId)),
+      entityTag: 'told',
+      async handle({ params, institution, reply }) {
+        const schedule = await findSchedule(institution.id, params.scheduleId);
+        reply.header('etag', entityTag(schedule));
+        return scheduleAnswer(schedule);
+      },
     }),
     route({
       method: 'PATCH',
@@ -181,17 +195,30 @@ export function scheduleRoutes(parts: { store: Store; clock: () => number; stopp
       role: 'OPERATOR',
       tag: TAG,
       summary: 'Change a schedule; what is not given stays, null removes',
-      description: 'A schedule that becomes MANUAL loses its frequency, start and end.',
+      description:
+        'A schedule that becomes MANUAL loses its frequency, start and end. Changes of different fields that are made at ' +
+        'once all last. With `If-Match`, nothing is changed that was changed by somebody else since it was read; that it ' +
+        'ran is no change.',
       body: SCHEDULE_CHANGES,
-      async rules({ body, params, institution }) {
-        return scheduleProblems(merged(await findSchedule(institution.id, params.scheduleId), body));
+      // With what is there now, so that these problems are told together with those of the schema.
+      async rules({ body, params, institution, request }) {
+        const current = await findSchedule(institution.id, params.scheduleId);
+        checkIfMatch(request.headers['if-match'], current, 'schedule');
+        return scheduleProblems(merged(current, body));
       },
-      answers: { 200: SCHEDULE },
-      async handle({ body, params, institution }) {
-        const schedule = await findSchedule(institution.id, params.scheduleId);
-        const settings = settingsOf(merged(schedule, body));
-        const updated = await store.updateSchedule(institution.id, schedule.id, settings, clock());
-        return scheduleAnswer(found(updated, 'schedule', params.scheduleId));
+      answers: { 200: SAVED_SCHEDULE },
+      entityTag: 'matched',
+      async handle({ body, params, institution, request, reply }) {
+        const id = idFromPath(params.scheduleId, 'schedule');
+        // Somebody else may have changed it since the rules were asked: here it is held.
+        const change = (current: Schedule) => {
+          checkIfMatch(request.headers['if-match'], current, 'schedule');
+          const asked = merged(current, body);
+          throwProblems(scheduleProblems(asked));
+          return settingsOf(asked);
+        };
+        const updated = await store.updateSchedule(institution.id, id, change, clock());
+        return savedAnswer(found(updated, 'schedule', params.scheduleId), reply);
       },
     }),
     route({
@@ -201,11 +228,15 @@ export function scheduleRoutes(parts: { store: Store; clock: () => number; stopp
       tag: TAG,
       summary: 'Delete a schedule; the queue of its interface stays',
       answers: { 204: NOTHING },
-      async handle({ params, institution }) {
-        const wasThere = await store.deleteSchedule(
-          institution.id,
-          idFromPath(params.scheduleId, 'schedule'),
-        );
+      entityTag: 'matched',
+      async handle({ params, institution, request }) {
+        const id = idFromPath(params.scheduleId, 'schedule');
+        const ifMatch = request.headers['if-match'];
+        const check =
+          ifMatch === undefined
+            ? undefined
+            : (current: Schedule) => checkIfMatch(ifMatch, current, 'schedule');
+        const wasThere = await store.deleteSchedule(institution.id, id, check);
         found(wasThere || undefined, 'schedule', params.scheduleId);
       },
     }),
@@ -273,6 +304,29 @@ export function scheduleRoutes(parts: { store: Store; clock: () => number; stopp
       },
     }),
   ];
+
+  async function savedAnswer(saved: Schedule, reply: FastifyReply): Promise<object> {
+    reply.header('etag', entityTag(saved));
+    return { ...scheduleAnswer(saved), warnings: await warningsOf(saved) };
+  }
+
+  /** Several schedules of one interface are allowed and seldom meant: they share its queue. */
+  async function warningsOf({ id, institutionId, interfaceId, launch }: Schedule): Promise<Warning[]> {
+    if (launch !== 'AUTOMATIC') return [];
+    const { items } = await store.schedules(institutionId, interfaceId, { limit: PAGE_LIMIT_MAX });
+    const others = items.filter((other) => other.launch === 'AUTOMATIC' && other.id !== id);
+    if (others.length === 0) return [];
+    const names = others.slice(0, NAMES_TOLD_MAX).map(({ name }) => JSON.stringify(name));
+    const told = `${names.join(', ')}${others.length > names.length ? ', …' : ''}`;
+    return [
+      {
+        path: 'launch',
+        message:
+          `The interface has another AUTOMATIC schedule, ${told}. All of them work the same queue, each at its own times: ` +
+          'if one is enough, delete the others or make them MANUAL.',
+      },
+    ];
+  }
 
   async function findSchedule(institutionId: number, text: string): Promise<Schedule> {
     return found(await store.scheduleById(institutionId, idFromPath(text, 'schedule')), 'schedule', text);

@@ -40,6 +40,7 @@ import { openingRoutes } from './routes-openings.ts';
 import { orderRoutes } from './routes-orders.ts';
 import { partnerRoutes } from './routes-partners.ts';
 import { resendRoutes } from './routes-resends.ts';
+import { rootRoutes } from './routes-root.ts';
 import { scheduleRoutes } from './routes-schedules.ts';
 import { type Readiness, systemRoutes } from './routes-system.ts';
 import { type SetupLink, setupRoutes } from './setup.ts';
@@ -58,7 +59,11 @@ export type ServerParts = {
   readonly vault: Vault;
   /** While there is no administrator. */
   readonly setup?: SetupLink | undefined;
-  readonly limits: { readonly webServiceCallsPerMinute: number };
+  readonly limits: {
+    readonly webServiceCallsPerMinute: number;
+    /** Of the answer to more than that. */
+    readonly webServiceLimitStatus?: number | undefined;
+  };
   /** In the text format of Prometheus. */
   readonly metrics: () => Promise<string>;
   readonly engineReadiness?: (() => Readiness | Promise<Readiness>) | undefined;
@@ -66,6 +71,8 @@ export type ServerParts = {
   readonly adminKey?: string | undefined;
   /** For tests. */
   readonly resolve?: Resolve | undefined;
+  /** Whether calls go through an egress proxy, which then resolves names. */
+  readonly hasEgressProxy?: boolean | undefined;
 };
 
 /** A connection on which nothing moves for so long is closed. */
@@ -175,7 +182,8 @@ export function routeTable(
     ...partnerRoutes(parts),
     ...apiKeyRoutes({ store, clock, principals, findInstitution }),
     ...filterRoutes(),
-    ...webServiceRoutes({ store, tokens }),
+    ...rootRoutes(parts),
+    ...webServiceRoutes({ store, tokens, limitStatus: limits.webServiceLimitStatus }),
     ...systemRoutes({ ...parts, engineReadiness: parts.engineReadiness ?? (() => ({ ready: true })) }),
     ...(setup ? setupRoutes({ store, clock, setup }) : []),
   ];
@@ -248,6 +256,7 @@ function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyRepl
     bodyBytesMax: request.routeOptions.bodyLimit,
     bodyTypes: row ? BODY_TYPES[bodyKind(row)] : [],
     statusOf: row?.statusOf,
+    hasToken: bearer(request.headers.authorization ?? '') !== undefined,
   });
   // As bytes: to a text of this type Fastify would add a charset, which JSON does not have.
   reply

@@ -130,13 +130,16 @@ function linkIsDead(): Error {
 
 // -------------------------------------------------------------------------------------------------------------- pages
 
+/** A page that `htmlPage` makes has its style in it, and nothing else. */
+export const PAGE_HEADERS = {
+  'content-security-policy':
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+};
+
 function sendPage(reply: FastifyReply, page: string): string {
   reply
     .type('text/html; charset=utf-8')
-    .header(
-      'content-security-policy',
-      "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    )
+    .headers(PAGE_HEADERS)
     // The address holds the token.
     .header('referrer-policy', 'no-referrer')
     .header('cache-control', 'no-store');
@@ -164,7 +167,8 @@ function keyPage(name: string, key: string): string {
   );
 }
 
-function htmlPage(title: string, content: string): string {
+/** `content` is HTML. */
+export function htmlPage(title: string, content: string): string {
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

@@ -17,6 +17,7 @@ import { isRawNumber, type JsonObject, type JsonValue, parseLossless } from '../
 import { type OrderId, parseOrderId } from '../model/order.ts';
 import type { Problem } from '../model/problem.ts';
 import type { Store } from '../store/store.ts';
+import { COMPRESSED_FROM_BYTES, compress, encodingFor } from './compression.ts';
 import { parseBody } from './json-text.ts';
 import type { PartnerTokens } from './partner-token.ts';
 import { type Route, route } from './route.ts';
@@ -32,8 +33,14 @@ type OrderDetailsRequest = {
   readonly granularity: Granularity;
 };
 
-export function webServiceRoutes(parts: { store: Pick<Store, 'order'>; tokens: PartnerTokens }): Route[] {
-  const { store, tokens } = parts;
+export function webServiceRoutes(parts: {
+  store: Pick<Store, 'order'>;
+  tokens: PartnerTokens;
+  /** Of the answer to too many calls: 429, or 509 as the real service answered it once [WS]. */
+  limitStatus?: number | undefined;
+}): Route[] {
+  const { store, tokens, limitStatus = 429 } = parts;
+  const statusOf = { ...WRONG_VALUE_IS_400, too_many_requests: limitStatus };
   let requests = 0;
   return [
     route({
@@ -43,8 +50,10 @@ export function webServiceRoutes(parts: { store: Pick<Store, 'order'>; tokens: P
       tag: TAG,
       summary: 'Read an order back',
       description:
-        'With a JWT signed with HS256: `sub` institution code, `aud` operator, `iss` partner, `exp` at most 900 s after `iat`. ' +
-        'An order that is unknown is answered with `expectedException` and statusCode `notfound`.',
+        'With a JWT signed with HS256: `sub` institution code, `aud` operator, `iss` partner, `exp` at most 900 s after `iat`, both in ' +
+        'seconds or in milliseconds. ' +
+        'An order that is unknown is answered with `expectedException` and statusCode `notfound`. Longer answers are compressed ' +
+        'where `Accept-Encoding` asks for gzip or deflate.',
       body: 'json_text',
       bodySchema: Type.Object({
         requestId: Type.Optional(Type.Integer({ description: 'echoed' })),
@@ -52,7 +61,7 @@ export function webServiceRoutes(parts: { store: Pick<Store, 'order'>; tokens: P
         granularity: Type.Optional(Type.Enum(GRANULARITIES, { default: GRANULARITY_DEFAULT })),
       }),
       bodyBytesMax: REQUEST_BYTES_MAX,
-      statusOf: WRONG_VALUE_IS_400,
+      statusOf,
       answers: {
         200: Type.Object({
           orderDetailsData: Type.Union([Type.Object({}, { additionalProperties: true }), Type.Null()]),
@@ -63,16 +72,20 @@ export function webServiceRoutes(parts: { store: Pick<Store, 'order'>; tokens: P
           statusDetail: Type.Null(),
         }),
       },
-      async handle({ body, institution, reply }) {
+      async handle({ body, institution, request, reply }) {
         const { requestId, orderId, granularity } = readRequest(body);
         requests += 1;
         const order = await store.order(institution.id, orderId);
-        reply.type('application/json; charset=utf-8');
-        return writeResult({
+        reply.type('application/json; charset=utf-8').header('vary', 'accept-encoding');
+        const result = writeResult({
           requestId: requestId ?? String(requests),
           orderId,
           details: order && cutDetails(order.details, granularity),
         });
+        const encoding = encodingFor(request.headers['accept-encoding']);
+        if (encoding === undefined || Buffer.byteLength(result) <= COMPRESSED_FROM_BYTES) return result;
+        reply.header('content-encoding', encoding);
+        return compress(result, encoding);
       },
     }),
     route({
@@ -86,7 +99,7 @@ export function webServiceRoutes(parts: { store: Pick<Store, 'order'>; tokens: P
         { additionalProperties: true },
       ),
       bodyBytesMax: REQUEST_BYTES_MAX,
-      statusOf: WRONG_VALUE_IS_400,
+      statusOf,
       answers: { 200: Type.Object({ token: Type.String() }) },
       async handle({ body, reply }) {
         const token = await tokens.issue(body);

@@ -13,6 +13,7 @@ export const ERROR_CODES = {
   forbidden: 'The role of the caller does not allow this call.',
   not_found: 'What the path names does not exist, or belongs to another institution.',
   conflict: 'It exists already, or its state does not allow the change.',
+  precondition_failed: 'It was changed since it was read; `If-Match` named another state of it.',
   too_many_requests: 'Too many calls; `Retry-After` says when to come back.',
   store_unavailable: 'The database cannot be used right now; nothing was changed. Try again.',
   internal: 'A bug of ours; the log has the cause under the request id.',

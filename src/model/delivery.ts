@@ -73,5 +73,7 @@ export type QueueFigures = {
   readonly owed: number;
   readonly abandoned: number;
   readonly oldestWaitingAt?: number;
+  /** When the oldest closing that is owed was closed. */
+  readonly oldestOwedAt?: number;
   readonly heldUntil?: number;
 };

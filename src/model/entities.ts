@@ -45,6 +45,8 @@ export type ExternalInterface = InterfaceSettings & {
   readonly destination: string;
   readonly createdAt: number;
   readonly updatedAt: number;
+  /** Another one after each change of what an operator sets. */
+  readonly revision: number;
 };
 
 export type ScheduleId = number;
@@ -72,6 +74,8 @@ export type Schedule = ScheduleSettings & {
   readonly lastStatus?: ExecutionStatus;
   readonly createdAt: number;
   readonly updatedAt: number;
+  /** Another one after each change of what an operator sets; a run changes nothing of it. */
+  readonly revision: number;
 };
 
 export function isContinuous(schedule: Pick<ScheduleSettings, 'launch' | 'frequencyMinutes'>): boolean {
@@ -118,18 +122,19 @@ export type Execution = {
 /**
  * ```
  * REQUESTED ──open──> OPEN ──revoke──> REVOKED
+ *         │             └open┘ with another allowPrivate
  *         └──refuse─> REFUSED
  * ```
  */
 export const OPENING_STATES = ['REQUESTED', 'OPEN', 'REFUSED', 'REVOKED'] as const;
 export type OpeningState = (typeof OPENING_STATES)[number];
 
-/** Which state a decision needs, and which it leads to. */
+/** Which states a decision is for, and which it leads to. */
 export const OPENING_DECISIONS = {
-  open: { from: 'REQUESTED', to: 'OPEN' },
-  refuse: { from: 'REQUESTED', to: 'REFUSED' },
-  revoke: { from: 'OPEN', to: 'REVOKED' },
-} as const satisfies Record<string, { from: OpeningState; to: OpeningState }>;
+  open: { from: ['REQUESTED', 'OPEN'], to: 'OPEN' },
+  refuse: { from: ['REQUESTED'], to: 'REFUSED' },
+  revoke: { from: ['OPEN'], to: 'REVOKED' },
+} as const satisfies Record<string, { from: readonly OpeningState[]; to: OpeningState }>;
 export type OpeningDecision = keyof typeof OPENING_DECISIONS;
 
 /** The permission to call one destination. */

@@ -4,15 +4,17 @@
 import { createHash } from 'node:crypto';
 import { AppError } from '../model/app-error.ts';
 import type { AttemptOutcome, AttemptTrigger, ClosingId, LoggedAttempt } from '../model/delivery.ts';
-import type {
-  Execution,
-  ExecutionStatus,
-  ExecutionTrigger,
-  Institution,
-  Launch,
-  Method,
-  Partner,
-  Schedule,
+import {
+  type Execution,
+  type ExecutionStatus,
+  type ExecutionTrigger,
+  type Institution,
+  type Launch,
+  type Method,
+  OPENING_DECISIONS,
+  type OpeningDecision,
+  type Partner,
+  type Schedule,
 } from '../model/entities.ts';
 import type { Answer, FailureReason } from '../model/outcome.ts';
 import { compileTemplate } from '../template/template.ts';
@@ -45,6 +47,11 @@ export function wrongCursor(): AppError {
   });
 }
 
+export function wrongOpeningState(state: unknown, decision: OpeningDecision): AppError {
+  const needed = OPENING_DECISIONS[decision].from.join(' or ');
+  return new AppError('conflict', `The proxy opening is ${state}; to ${decision} it, it must be ${needed}.`);
+}
+
 export function optional<K extends string, V>(key: K, value: V | null | undefined): { [P in K]?: V } {
   return value === null || value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
 }
@@ -73,6 +80,7 @@ export function toSchedule(row: Row): Schedule {
     ...optional('lastStatus', row.last_status as ExecutionStatus | null),
     createdAt: row.created_at as number,
     updatedAt: row.updated_at as number,
+    revision: row.revision as number,
   };
 }
 

@@ -117,24 +117,41 @@ export interface OrderStore {
   deliveriesOf(institutionId: InstitutionId, closings: readonly Closing[]): Promise<Delivery[]>;
 }
 
+/** What is kept of an interface as somebody sets it. */
+export type KeptInterfaceSettings = InterfaceSettings & { readonly destination: string };
+
 export interface InterfaceStore {
   /** Its queue begins with the closings after this moment. */
   createInterface(
     institutionId: InstitutionId,
-    settings: InterfaceSettings & { readonly destination: string },
+    settings: KeptInterfaceSettings,
     now: number,
   ): Promise<ExternalInterface>;
   interfaces(institutionId: InstitutionId, page: PageRequest): Promise<Page<ExternalInterface>>;
   interfaceById(institutionId: InstitutionId, id: InterfaceId): Promise<ExternalInterface | undefined>;
-  /** Replaces all settings. Undefined when there is none. */
+  /**
+   * Replaces all settings by what `change` makes of those that are there, in one step: nobody else changes them in between.
+   * `change` is pure, since it may be asked again; what it throws is thrown, and nothing has changed. Another URL or method
+   * ends a hold: the one who asked for it was another. Undefined when there is none.
+   */
   updateInterface(
     institutionId: InstitutionId,
     id: InterfaceId,
-    settings: InterfaceSettings & { readonly destination: string },
+    change: (current: ExternalInterface) => KeptInterfaceSettings,
     now: number,
   ): Promise<ExternalInterface | undefined>;
-  /** Its schedules and queue go too; its call log stays until retention. False when there is none. */
-  deleteInterface(institutionId: InstitutionId, id: InterfaceId, now: number): Promise<boolean>;
+  /**
+   * Its schedules and queue go too; its call log stays until retention. `check` sees it as it is then, and may throw. False
+   * when there is none.
+   */
+  deleteInterface(
+    institutionId: InstitutionId,
+    id: InterfaceId,
+    now: number,
+    check?: (current: ExternalInterface) => void,
+  ): Promise<boolean>;
+  /** Ends any hold that a callee asked for before `now`. False when there is no such interface. */
+  liftHold(institutionId: InstitutionId, id: InterfaceId, now: number): Promise<boolean>;
   queueFigures(institutionId: InstitutionId, id: InterfaceId): Promise<QueueFigures | undefined>;
 }
 
@@ -152,13 +169,19 @@ export interface ScheduleStore {
     page: PageRequest,
   ): Promise<Page<Schedule>>;
   scheduleById(institutionId: InstitutionId, id: ScheduleId): Promise<Schedule | undefined>;
+  /** As `updateInterface` does. */
   updateSchedule(
     institutionId: InstitutionId,
     id: ScheduleId,
-    settings: ScheduleSettings,
+    change: (current: Schedule) => ScheduleSettings,
     now: number,
   ): Promise<Schedule | undefined>;
-  deleteSchedule(institutionId: InstitutionId, id: ScheduleId): Promise<boolean>;
+  /** `check` sees it as it is then, and may throw. False when there is none. */
+  deleteSchedule(
+    institutionId: InstitutionId,
+    id: ScheduleId,
+    check?: (current: Schedule) => void,
+  ): Promise<boolean>;
   /** Asks for one run by hand; the engine makes it as soon as the interface is free. Undefined when there is no schedule. */
   requestRun(institutionId: InstitutionId, id: ScheduleId, now: number): Promise<Execution | undefined>;
   /** Newest first. */
@@ -179,7 +202,10 @@ export interface OpeningStore {
   openings(institutionId: InstitutionId, page: PageRequest): Promise<Page<ProxyOpening>>;
   /** The open one for a destination. */
   openOpening(institutionId: InstitutionId, destination: string): Promise<ProxyOpening | undefined>;
-  /** @throws AppError `conflict` when its state does not allow the decision. Undefined when there is none. */
+  /**
+   * To open an open one again gives it another `allowPrivate`.
+   * @throws AppError `conflict` when its state does not allow the decision. Undefined when there is none.
+   */
   decideOpening(
     institutionId: InstitutionId,
     id: number,
@@ -379,6 +405,8 @@ export type ResendSelection =
   /** The newest closing of each, if the queue has passed it: others are going to be called anyway. */
   | { readonly kind: 'orders'; readonly orderIds: readonly OrderId[] }
   | { readonly kind: 'abandoned' }
+  /** Whatever it has to wait for: an attempt that fails counts like any other. */
+  | { readonly kind: 'owed' }
   /** Closings from … up to and without …, of those that the queue has passed; the filter decides again. */
   | { readonly kind: 'closed_between'; readonly from: number; readonly to: number };
 

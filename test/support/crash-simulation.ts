@@ -352,7 +352,7 @@ export class History {
     side.external = (await this.#store.updateInterface(
       id,
       side.external.id,
-      { ...changed, destination: side.destination },
+      () => ({ ...changed, destination: side.destination }),
       this.#clock.now(),
     )) as ExternalInterface;
     await this.#advance(0);

@@ -64,7 +64,8 @@ export class EngineFixture {
   }
 
   async changeInterface(one: ExternalInterface, more: Partial<typeof INTERFACE>): Promise<void> {
-    await this.store.updateInterface(this.institution.id, one.id, { ...one, ...more }, this.clock.now());
+    const change = () => ({ ...one, ...more });
+    await this.store.updateInterface(this.institution.id, one.id, change, this.clock.now());
     await this.clock.advance(0);
   }
 
@@ -110,7 +111,11 @@ export class EngineFixture {
   }
 
   async queue(one: ExternalInterface) {
-    return this.store.queueFigures(this.institution.id, one.id);
+    const figures = await this.store.queueFigures(this.institution.id, one.id);
+    if (!figures) return undefined;
+    // When it was closed says nothing of the engine.
+    const { oldestOwedAt: _, ...counted } = figures;
+    return counted;
   }
 
   async calls(one: ExternalInterface) {

@@ -33,6 +33,8 @@ export class Pgbouncer {
       'auth_type = any',
       'pool_mode = transaction',
       'default_pool_size = 3',
+      // Each test has a database of its own, whose sessions would otherwise stay when the test is over.
+      'server_idle_timeout = 1',
       'max_client_conn = 100',
     ].map((line) => (line.startsWith('*') ? `${line} user=postgres` : line));
     writeFileSync(join(folder, 'pgbouncer.ini'), `${settings.join('\n')}\n`);

@@ -54,8 +54,14 @@ function storable(text: string | undefined): string | undefined {
 }
 
 export function callLogStore(db: Database): CallLogStore & Pick<QueueStore, 'callTemplateId'> {
+  // The next attempt of a delivery that is still owed comes no sooner than the hold ends.
   const columns = `SELECT a.attempt_id, a.closing_id, a.order_id::text, a.attempt, a.execution_id, a.trigger,
-      a.started_at, a.duration_ms, a.outcome, a.reason, a.detail, a.status, a.body_start, a.next_attempt_at,
+      a.started_at, a.duration_ms, a.outcome, a.reason, a.detail, a.status, a.body_start,
+      coalesce((SELECT greatest(a.next_attempt_at, q.held_until) FROM orderhook.owed d
+        JOIN orderhook.queues q ON q.institution_id = d.institution_id AND q.interface_id = d.interface_id
+        WHERE a.next_attempt_at IS NOT NULL AND d.institution_id = a.institution_id AND d.interface_id = a.interface_id
+          AND d.closing_id = a.closing_id AND d.attempts BETWEEN a.attempt - 1 AND a.attempt), a.next_attempt_at)
+        AS next_attempt_at,
       coalesce(a.headers, (SELECT h.headers FROM orderhook.attempts h
         WHERE h.institution_id = a.institution_id AND h.interface_id = a.interface_id AND h.attempt_id = a.headers_in
           AND h.started_at BETWEEN a.started_at - ${COMMIT_SPAN_MS} AND a.started_at + ${COMMIT_SPAN_MS})) AS headers,

@@ -12,6 +12,7 @@ import { Socket } from 'node:net';
 import pg from 'pg';
 import { AppError, StartError } from '../../model/app-error.ts';
 import type { Row } from '../rows.ts';
+import type { DatabaseEvent } from './events.ts';
 import { type Host, Hosts, parseDatabaseUrl } from './hosts.ts';
 import {
   breaksConnection,
@@ -33,6 +34,7 @@ export type DatabaseOptions = {
   readonly isDirect: boolean;
   /** Of one statement, and of connecting: a server that is frozen is told from a slow one after this. */
   readonly timeoutMs: number;
+  readonly onEvent?: ((event: DatabaseEvent) => void) | undefined;
 };
 
 const REPEATS_MAX = 4;
@@ -94,7 +96,18 @@ export class Database {
       onConnect: (client) => this.#beginSession(client),
     });
     // Of connections that nobody uses at the moment; the pool has dropped them by then.
-    this.#pool.on('error', () => {});
+    this.#pool.on('error', (cause, client) =>
+      this.#report('connection_lost', cause, this.#hostOf.get(client)),
+    );
+  }
+
+  /** For the log: what no statement rejects with. */
+  #report(kind: DatabaseEvent['kind'], cause: unknown, host?: Host): void {
+    this.#options.onEvent?.({ kind, cause, ...(host ? { server: host.name } : {}) });
+  }
+
+  #leave(host: Host, cause: unknown): void {
+    if (this.#hosts.moveOnFrom(host)) this.#report('server_left', cause, host);
   }
 
   /** The text with the schema's name in it. Statements are written for the schema `orderhook`. */
@@ -122,6 +135,7 @@ export class Database {
           isReadOnly(error) ||
           (isReading && repeats === 0 && isConnectionTrouble(error) && !isTimeout(error));
         if (!mayRepeat || repeats >= REPEATS_MAX) throw translate(error);
+        this.#report('statement_repeated', error);
       }
     }
   }
@@ -137,12 +151,11 @@ export class Database {
       client.on('error', () => {});
       try {
         await client.connect();
-        if (!(await isPrimary(client)))
-          throw unavailable(`The database server ${host.name} takes no writes.`);
+        if (!(await isPrimary(client))) throw takesNoWrites(host);
         return client;
       } catch (error) {
         client.end().catch(() => {});
-        this.#hosts.moveOnFrom(host);
+        this.#leave(host, error);
         if (tries >= this.#hosts.count) throw error;
       }
     }
@@ -186,7 +199,7 @@ export class Database {
     } catch (error) {
       isBroken = breaksConnection(error);
       const host = this.#hostOf.get(client);
-      if (isReadOnly(error) && host) this.#hosts.moveOnFrom(host);
+      if (isReadOnly(error) && host) this.#leave(host, error);
       throw error;
     } finally {
       client.release(isBroken);
@@ -202,7 +215,7 @@ export class Database {
         client.release(true); // of before a failover
         tries -= 1;
       } catch (error) {
-        this.#hosts.moveOnFrom(host);
+        this.#leave(host, error);
         if (tries >= this.#hosts.count) throw error;
       }
     }
@@ -211,8 +224,9 @@ export class Database {
   async #beginSession(client: pg.ClientBase): Promise<void> {
     if (!(await isPrimary(client))) {
       const host = this.#hostOf.get(client);
-      if (host) this.#hosts.moveOnFrom(host);
-      throw unavailable(`The database server ${host?.name} takes no writes.`);
+      const refusal = takesNoWrites(host);
+      if (host) this.#leave(host, refusal);
+      throw refusal;
     }
     if (!this.isDirect) return;
     // The server gives up shortly before the client does, which then still has a connection. `synchronous_commit` keeps
@@ -306,6 +320,15 @@ async function isPrimary(client: pg.ClientBase): Promise<boolean> {
     `SELECT NOT pg_is_in_recovery() AND current_setting('default_transaction_read_only') = 'off' AS is_primary`,
   );
   return rows[0]?.is_primary === true;
+}
+
+/** Which server that is, only the log says. */
+function takesNoWrites(host: Host | undefined): AppError {
+  const server = host?.name ?? 'of the URL';
+  return unavailable(
+    'The database cannot be used right now: it takes no writes.',
+    new Error(`The database server ${server} takes no writes.`),
+  );
 }
 
 /** A conflict with what is there becomes one of the contract's. */

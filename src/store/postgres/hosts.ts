@@ -28,9 +28,14 @@ export class Hosts {
     return this.#all[this.#index] as Host;
   }
 
-  /** It does not answer, or takes no writes. Does nothing when somebody else has moved on from it already. */
-  moveOnFrom(host: Host): void {
-    if (host === this.current) this.#index = (this.#index + 1) % this.#all.length;
+  /**
+   * It does not answer, or takes no writes. Does nothing, and returns false, when somebody else has moved on from it already,
+   * or when there is no other.
+   */
+  moveOnFrom(host: Host): boolean {
+    if (host !== this.current || this.#all.length === 1) return false;
+    this.#index = (this.#index + 1) % this.#all.length;
+    return true;
   }
 }
 

@@ -1,16 +1,18 @@
 /** Interfaces and proxy openings: what operators and administrators set. */
-import { AppError } from '../../model/app-error.ts';
 import {
   type ExternalInterface,
-  type InterfaceSettings,
+  type InstitutionId,
+  type InterfaceId,
   type Method,
   OPENING_DECISIONS,
   type OpeningState,
   type ProxyOpening,
 } from '../../model/entities.ts';
 import type { Granularity } from '../../model/granularity.ts';
-import { cursorNumber, FROM_NEWEST, optional, type Row, toPage } from '../rows.ts';
-import type { Change, InterfaceStore, OpeningStore } from '../store.ts';
+import { cursorNumber, FROM_NEWEST, optional, type Row, toPage, wrongOpeningState } from '../rows.ts';
+import type { Change, InterfaceStore, KeptInterfaceSettings, OpeningStore } from '../store.ts';
+import { textArray } from './arrays.ts';
+import { changeByFunction } from './change.ts';
 import { type Database, orConflict, type Value } from './database.ts';
 import { isUniqueViolation } from './trouble.ts';
 import { COUNTED_MAX, waitingCount, waitingCountOf } from './waiting-count.ts';
@@ -33,10 +35,16 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
      SELECT * FROM made`,
   );
   const update = db.writing(
-    `UPDATE orderhook.interfaces SET name = $1, url = $2, method = $3, payload = $4, filter = $5, granularity = $6,
-       concurrency = $7, simulation = $8, active = $9, attempts_max = $10,
-       destination = $11, updated_at = $12
-     WHERE institution_id = $13 AND interface_id = $14 AND deleted_at IS NULL RETURNING *`,
+    `WITH changed AS (
+       UPDATE orderhook.interfaces SET name = $1, url = $2, method = $3, payload = $4, filter = $5, granularity = $6,
+         concurrency = $7, simulation = $8, active = $9, attempts_max = $10, destination = $11, updated_at = $12,
+         revision = revision + 1
+       WHERE institution_id = $13 AND interface_id = $14 AND revision = $15 AND deleted_at IS NULL RETURNING *
+     ), no_hold AS (
+       UPDATE orderhook.queues q SET held_until = NULL, hold_lifted_at = c.updated_at FROM changed c
+       WHERE $16 AND q.institution_id = c.institution_id AND q.interface_id = c.interface_id
+     )
+     SELECT * FROM changed`,
   );
   const page = db.reading(
     `SELECT * FROM orderhook.interfaces WHERE institution_id = $1 AND deleted_at IS NULL AND interface_id > $2
@@ -49,7 +57,8 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   const remove = db.writing(
     `WITH gone AS (
        UPDATE orderhook.interfaces SET deleted_at = $1, active = false
-       WHERE institution_id = $2 AND interface_id = $3 AND deleted_at IS NULL RETURNING institution_id, interface_id
+       WHERE institution_id = $2 AND interface_id = $3 AND revision = coalesce($4, revision) AND deleted_at IS NULL
+       RETURNING institution_id, interface_id
      ), queue AS (
        UPDATE orderhook.queues q SET owed = 0, abandoned = 0, held_until = NULL, owner = NULL, deleted = true
        FROM gone WHERE q.institution_id = gone.institution_id AND q.interface_id = gone.interface_id
@@ -70,15 +79,28 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
      )
      SELECT 1 FROM gone`,
   );
+  const endHold = db.writing(
+    `UPDATE orderhook.queues q SET held_until = NULL, hold_lifted_at = $3 FROM orderhook.interfaces i
+     WHERE i.institution_id = $1 AND i.interface_id = $2 AND i.deleted_at IS NULL
+       AND q.institution_id = i.institution_id AND q.interface_id = i.interface_id RETURNING 1`,
+  );
   const figures = db.reading(
     `SELECT q.owed, q.abandoned, q.held_until, w.*,
        (SELECT c.closed_at FROM orderhook.closings c
         WHERE c.institution_id = q.institution_id AND (c.xid, c.closing_id) > (q.cursor_xid, q.cursor_id)
           AND NOT (c.xid < q.first_xmax AND c.xid <> ALL (q.first_running))
-        ORDER BY c.xid, c.closing_id LIMIT 1) AS oldest_waiting_at
+        ORDER BY c.xid, c.closing_id LIMIT 1) AS oldest_waiting_at,
+       (SELECT c.closed_at FROM (SELECT o.closing_id FROM orderhook.owed o
+          WHERE o.institution_id = q.institution_id AND o.interface_id = q.interface_id ORDER BY o.closing_id LIMIT 1) o
+        JOIN orderhook.closings c ON c.institution_id = q.institution_id AND c.closing_id = o.closing_id) AS oldest_owed_at
      FROM orderhook.queues q CROSS JOIN LATERAL (${waitingCountOf(COUNTED_MAX)}) w
      WHERE q.institution_id = $1 AND q.interface_id = $2 AND NOT q.deleted`,
   );
+
+  const find = async (institutionId: InstitutionId, id: InterfaceId) => {
+    const row = await byId.row(institutionId, id);
+    return row && toInterface(row);
+  };
 
   return {
     async createInterface(institutionId, settings, now) {
@@ -90,20 +112,45 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
       const rows = await page.rows(institutionId, cursorNumber(cursor, 0), limit + 1);
       return toPage(rows.map(toInterface), limit, ({ id }) => id);
     },
-    async interfaceById(institutionId, id) {
-      const row = await byId.row(institutionId, id);
-      return row && toInterface(row);
-    },
-    async updateInterface(institutionId, id, settings, now) {
-      const row = await update.row(...settingValues(settings), now, institutionId, id);
+    interfaceById: find,
+    async updateInterface(institutionId, id, change, now) {
+      const row = await changeByFunction(
+        () => find(institutionId, id),
+        (current) => {
+          const settings = change(current);
+          const isElsewhere = settings.url !== current.url || settings.method !== current.method;
+          return update.row(
+            ...settingValues(settings),
+            now,
+            institutionId,
+            id,
+            current.revision,
+            isElsewhere,
+          );
+        },
+      );
       if (!row) return undefined;
       publish({ kind: 'configuration', institutionId });
       return toInterface(row);
     },
-    async deleteInterface(institutionId, id, now) {
-      const found = (await remove.row(now, institutionId, id)) !== undefined;
+    async deleteInterface(institutionId, id, now, check) {
+      const removed = check
+        ? await changeByFunction(
+            () => find(institutionId, id),
+            (current) => {
+              check(current);
+              return remove.row(now, institutionId, id, current.revision);
+            },
+          )
+        : await remove.row(now, institutionId, id, null);
+      const found = removed !== undefined;
       if (found) publish({ kind: 'configuration', institutionId });
       return found;
+    },
+    async liftHold(institutionId, id, now) {
+      const isFound = (await endHold.row(institutionId, id, now)) !== undefined;
+      if (isFound) publish({ kind: 'configuration', institutionId });
+      return isFound;
     },
     async queueFigures(institutionId, id) {
       const row = await figures.row(institutionId, id);
@@ -113,6 +160,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
           owed: row.owed as number,
           abandoned: row.abandoned as number,
           ...optional('oldestWaitingAt', row.oldest_waiting_at as number | null),
+          ...optional('oldestOwedAt', row.oldest_owed_at as number | null),
           ...optional('heldUntil', row.held_until as number | null),
         }
       );
@@ -120,7 +168,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   };
 }
 
-function settingValues(settings: InterfaceSettings & { destination: string }): Value[] {
+function settingValues(settings: KeptInterfaceSettings): Value[] {
   return [
     settings.name,
     settings.url,
@@ -153,6 +201,7 @@ export function toInterface(row: Row): ExternalInterface {
     destination: row.destination as string,
     createdAt: row.created_at as number,
     updatedAt: row.updated_at as number,
+    revision: row.revision as number,
   };
 }
 
@@ -174,7 +223,7 @@ export function openingStore(db: Database, publish: (change: Change) => void): O
   );
   const decide = db.writing(
     `UPDATE orderhook.proxy_openings SET state = $1, allow_private = $2, decided_by = $3, decided_at = $4
-     WHERE institution_id = $5 AND opening_id = $6 AND state = $7 RETURNING *`,
+     WHERE institution_id = $5 AND opening_id = $6 AND state = ANY ($7::text[]) RETURNING *`,
   );
   return {
     async requestOpening(institutionId, { destination, reason, requestedAt, requestedBy }) {
@@ -195,14 +244,12 @@ export function openingStore(db: Database, publish: (change: Change) => void): O
     },
     async decideOpening(institutionId, id, decision, { allowPrivate, decidedBy, decidedAt }) {
       const { from, to } = OPENING_DECISIONS[decision];
-      const decided = await decide.row(to, allowPrivate, decidedBy, decidedAt, institutionId, id, from);
+      const values = [to, allowPrivate, decidedBy, decidedAt, institutionId, id] as const;
+      const decided = await decide.row(...values, textArray(from));
       if (!decided) {
         const row = await byId.row(institutionId, id);
         if (!row) return undefined;
-        throw new AppError(
-          'conflict',
-          `The proxy opening is ${row.state}; to ${decision} it, it must be ${from}.`,
-        );
+        throw wrongOpeningState(row.state, decision);
       }
       publish({ kind: 'configuration', institutionId });
       return toOpening(decided);

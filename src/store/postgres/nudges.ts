@@ -19,6 +19,7 @@ import type { ExecutionId, InstitutionId } from '../../model/entities.ts';
 import type { Change } from '../store.ts';
 import { int8Array, textArray } from './arrays.ts';
 import type { Database } from './database.ts';
+import type { DatabaseEvent } from './events.ts';
 import type { Place } from './log-position.ts';
 import type { LogWatch } from './queue.ts';
 
@@ -29,6 +30,7 @@ export type NudgeOptions = {
   readonly pollMs: number;
   /** Other threads of this process want to know what is behind the ends that are read here. */
   readonly readsForAnother: boolean;
+  readonly onEvent: (event: DatabaseEvent) => void;
 };
 
 type Message = {
@@ -38,8 +40,22 @@ type Message = {
   readonly ended?: readonly ExecutionId[];
 };
 
+/** What other nodes have yet to hear of. */
+type ToNotify = {
+  readonly closings: Set<InstitutionId>;
+  readonly configuration: Set<InstitutionId>;
+  readonly ended: Set<ExecutionId>;
+};
+
+function nothingToNotify(): ToNotify {
+  return { closings: new Set(), configuration: new Set(), ended: new Set() };
+}
+
 /** A payload has 8,000 bytes at most; an id has at most 16 digits and a comma. */
 const IDS_PER_MESSAGE = 400;
+/** Runs that ended and that nobody could be told of: whoever waits for older ones looks by himself. */
+const ENDED_KEPT_MAX = 10_000;
+const NOTIFY_AGAIN_MS = 1_000;
 const RECONNECT_MS_MIN = 100;
 const RECONNECT_MS_MAX = 5_000;
 /** Closings behind a running transaction are looked for again, less and less often while it runs. */
@@ -60,13 +76,14 @@ export class Nudges implements LogWatch {
   readonly #allInstitutions;
   readonly #isBeyond;
 
-  #toNotify = { closings: new Set<number>(), configuration: new Set<number>(), ended: new Set<number>() };
+  #toNotify = nothingToNotify();
   #isNotifying = false;
   /** What runs beside the calls of the store; `close` waits for it. */
   readonly #running = new Set<Promise<void>>();
   readonly #timers = new Set<NodeJS.Timeout>();
   #isClosed = false;
   #isPolling = false;
+  #isDeaf = false;
   #lastClosingId: number | undefined;
   #listener: pg.Client | undefined;
   /** Where reads of each log ended, with something committed behind. */
@@ -82,8 +99,10 @@ export class Nudges implements LogWatch {
       this.#tell(change);
     };
     this.#channel.unref();
+    // Once the server's queue was full it stays full until somebody asks how full it is, which costs less than a microsecond.
     this.#notify = db.writing(
-      "SELECT set_config('synchronous_commit', 'off', true), pg_notify('orderhook', m) FROM unnest($1::text[]) m",
+      `SELECT set_config('synchronous_commit', 'off', true), pg_notification_queue_usage(), pg_notify('orderhook', m)
+       FROM unnest($1::text[]) m`,
     );
     this.#logEnd = db.reading('SELECT last_value FROM orderhook.closing_ids');
     this.#institutionsWaiting = db.reading(
@@ -108,7 +127,7 @@ export class Nudges implements LogWatch {
 
   /** Begins to hear other nodes. */
   start(): void {
-    if (this.#options.listens) this.#inBackground(() => this.#listen(RECONNECT_MS_MIN));
+    if (this.#options.listens) this.#inBackground('listen_lost', () => this.#listen(RECONNECT_MS_MIN));
   }
 
   /** `elsewhere`: what of it concerns other nodes. */
@@ -122,7 +141,7 @@ export class Nudges implements LogWatch {
   reachedEnd(institutionId: InstitutionId, end: Place): void {
     const isHeard = this.#options.readsForAnother || this.#listeners.size > 0;
     if (this.#isClosed || !isHeard || this.#ends.get(institutionId)?.isBusy) return;
-    this.#inBackground(() => this.#lookBeyond(institutionId, end));
+    this.#inBackground('look_failed', () => this.#lookBeyond(institutionId, end));
   }
 
   async close(): Promise<void> {
@@ -138,18 +157,23 @@ export class Nudges implements LogWatch {
   }
 
   /** Failures are no harm: what these do is done again, or looked at by polling. */
-  #inBackground(work: () => Promise<void>): void {
+  #inBackground(kind: DatabaseEvent['kind'], work: () => Promise<void>): void {
     const running = work()
-      .catch(() => {})
+      .catch((cause) => this.#report(kind, cause))
       .finally(() => this.#running.delete(running));
     this.#running.add(running);
   }
 
-  #after(delayMs: number, work: () => Promise<void>): void {
+  /** Whoever closes it ends its connections: that is no event. */
+  #report(kind: DatabaseEvent['kind'], cause?: unknown): void {
+    if (!this.#isClosed) this.#options.onEvent({ kind, ...(cause === undefined ? {} : { cause }) });
+  }
+
+  #after(delayMs: number, kind: DatabaseEvent['kind'], work: () => Promise<void>): void {
     if (this.#isClosed) return;
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
-      this.#inBackground(work);
+      this.#inBackground(kind, work);
     }, delayMs);
     timer.unref();
     this.#timers.add(timer);
@@ -160,26 +184,47 @@ export class Nudges implements LogWatch {
     if (change.kind === 'closings') for (const id of change.institutionIds) closings.add(id);
     else if (change.kind === 'configuration') configuration.add(change.institutionId);
     else for (const id of change.executionIds) ended.add(id);
+    this.#beginNotify();
+  }
+
+  #beginNotify(): void {
     if (this.#isNotifying || this.#isClosed) return;
     this.#isNotifying = true;
-    this.#inBackground(() => this.#sendNotify());
+    this.#inBackground('notify_failed', () => this.#sendNotify());
   }
 
   async #sendNotify(): Promise<void> {
     // A step later, so that what the same turn publishes goes along.
     await undefined;
     try {
-      for (let messages = this.#takeMessages(); messages.length > 0; messages = this.#takeMessages()) {
-        await this.#notify.rows(textArray(messages));
+      for (;;) {
+        const taken = this.#toNotify;
+        const messages = this.#messagesOf(taken);
+        if (messages.length === 0) return;
+        this.#toNotify = nothingToNotify();
+        try {
+          await this.#notify.rows(textArray(messages));
+        } catch (error) {
+          // Nobody looks for a change of settings by himself, so it is told later: the queue of NOTIFY may be full.
+          this.#putBack(taken);
+          this.#after(NOTIFY_AGAIN_MS, 'notify_failed', async () => this.#beginNotify());
+          throw error;
+        }
       }
     } finally {
       this.#isNotifying = false;
     }
   }
 
-  #takeMessages(): string[] {
+  #putBack(taken: ToNotify): void {
     const { closings, configuration, ended } = this.#toNotify;
-    this.#toNotify = { closings: new Set(), configuration: new Set(), ended: new Set() };
+    for (const id of taken.closings) closings.add(id);
+    for (const id of taken.configuration) configuration.add(id);
+    if (ended.size + taken.ended.size > ENDED_KEPT_MAX) return;
+    for (const id of taken.ended) ended.add(id);
+  }
+
+  #messagesOf({ closings, configuration, ended }: ToNotify): string[] {
     const origin = this.#origin;
     return [
       ...chunks([...closings]).map((ids): Message => ({ origin, closings: ids })),
@@ -207,8 +252,10 @@ export class Nudges implements LogWatch {
     let client: pg.Client;
     try {
       client = await this.#db.connect(true);
-    } catch {
-      this.#after(retryMs, () => this.#listen(Math.min(retryMs * 2, RECONNECT_MS_MAX)));
+    } catch (error) {
+      this.#isDeaf = true;
+      this.#report('listen_lost', error);
+      this.#after(retryMs, 'listen_lost', () => this.#listen(Math.min(retryMs * 2, RECONNECT_MS_MAX)));
       return;
     }
     if (this.#isClosed) {
@@ -216,20 +263,24 @@ export class Nudges implements LogWatch {
       return;
     }
     this.#listener = client;
-    const over = () => {
+    const over = (cause?: unknown) => {
       if (this.#listener !== client) return;
       this.#listener = undefined;
+      this.#isDeaf = true;
+      this.#report('listen_lost', cause);
       client.end().catch(() => {});
-      this.#after(RECONNECT_MS_MIN, () => this.#listen(RECONNECT_MS_MIN));
+      this.#after(RECONNECT_MS_MIN, 'listen_lost', () => this.#listen(RECONNECT_MS_MIN));
     };
     client.on('error', over);
     client.on('end', over);
     client.on('notification', ({ payload }) => this.#hear(payload));
     try {
       await client.query(`LISTEN "${this.#db.schema}"`);
+      if (this.#isDeaf) this.#report('listen_restored');
+      this.#isDeaf = false;
       await this.#tellAll();
-    } catch {
-      over();
+    } catch (error) {
+      over(error);
     }
   }
 
@@ -250,10 +301,10 @@ export class Nudges implements LogWatch {
       try {
         await this.#pollOnce();
       } finally {
-        this.#after(this.#options.pollMs, poll);
+        this.#after(this.#options.pollMs, 'look_failed', poll);
       }
     };
-    this.#after(this.#options.pollMs, poll);
+    this.#after(this.#options.pollMs, 'look_failed', poll);
   }
 
   async #pollOnce(): Promise<void> {
@@ -283,7 +334,7 @@ export class Nudges implements LogWatch {
     }
     if (!isMore) return;
     // Whoever is told reads again, and if that finds nothing new it is the same end: then later.
-    this.#after(delayMs, async () => {
+    this.#after(delayMs, 'look_failed', async () => {
       end.isBusy = false;
       const change: Change = { kind: 'closings', institutionIds: [institutionId] };
       if (this.#options.readsForAnother) this.#channel.postMessage({ origin: this.#origin, change });

@@ -53,7 +53,8 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
      SELECT closing_id, closed_at FROM chain WHERE n <= $3 ORDER BY n`,
   );
   const deliveries = db.reading(`
-    SELECT i.interface_id, c.closing_id, o.attempts AS owed_attempts, o.due_at, a.attempts AS abandoned_attempts,
+    SELECT i.interface_id, c.closing_id, o.attempts AS owed_attempts,
+      CASE WHEN o.due_at > 0 THEN greatest(o.due_at, q.held_until) END AS due_at, a.attempts AS abandoned_attempts,
            (c.xid, c.closing_id) > (q.cursor_xid, q.cursor_id) AS is_waiting,
            (SELECT t.outcome FROM orderhook.attempts t
             WHERE t.institution_id = $1 AND t.interface_id = i.interface_id AND t.order_id = c.order_id
@@ -201,7 +202,7 @@ function toDelivery(row: Row): Delivery {
     closingId: row.closing_id as ClosingId,
     state,
     attempts: (row.owed_attempts ?? row.abandoned_attempts ?? row.attempts) as number,
-    ...(state === 'OWED' && (row.due_at as number) > 0 ? { nextAttemptAt: row.due_at as number } : {}),
+    ...(state === 'OWED' ? optional('nextAttemptAt', row.due_at as number | null) : {}),
   };
 }
 

@@ -8,6 +8,7 @@ import { type Clock, systemClock } from '../../model/clock.ts';
 import type { Store } from '../store.ts';
 import { callLogStore } from './call-log.ts';
 import { Database } from './database.ts';
+import type { DatabaseEvent } from './events.ts';
 import { Horizon } from './horizon.ts';
 import { apiKeyStore, institutionStore, partnerStore } from './institutions.ts';
 import { interfaceStore, openingStore } from './interfaces.ts';
@@ -39,6 +40,8 @@ export type PostgresStoreOptions = {
   readonly timeoutMs?: number;
   /** Says for which weeks partitions are made. */
   readonly clock?: Pick<Clock, 'now'>;
+  /** Told of what no call is rejected with. May come often. */
+  readonly onEvent?: ((event: DatabaseEvent) => void) | undefined;
 };
 
 const POOL_SIZE = 8;
@@ -59,7 +62,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     clock = systemClock,
   } = options;
   const { poolSize = readsForAnother ? POOL_SIZE_TO_READ : POOL_SIZE } = options;
-  const db = new Database({ url, schema, poolSize, isDirect: listen, timeoutMs });
+  const db = new Database({ url, schema, poolSize, isDirect: listen, timeoutMs, onEvent: options.onEvent });
   try {
     await begin(db, clock.now());
   } catch (error) {
@@ -70,6 +73,7 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     listens: listen && !readsForAnother,
     pollMs: listen ? POLL_MS.listening : POLL_MS.alone,
     readsForAnother,
+    onEvent: options.onEvent ?? (() => {}),
   });
   nudges.start();
   const publish = nudges.publish.bind(nudges);

@@ -23,6 +23,8 @@ const SOURCES = {
     WHERE o.institution_id = $1 AND o.order_id = ANY ($3::bigint[])`,
   abandoned: `SELECT a.closing_id, a.order_id FROM orderhook.abandoned a
     WHERE a.institution_id = $1 AND a.interface_id = $2`,
+  owed: `SELECT o.closing_id, o.order_id FROM orderhook.owed o
+    WHERE o.institution_id = $1 AND o.interface_id = $2`,
   closed_between: `SELECT c.closing_id, c.order_id FROM orderhook.closings c JOIN orderhook.queues q
       ON q.institution_id = c.institution_id AND q.interface_id = $2 AND (c.xid, c.closing_id) <= (q.cursor_xid, q.cursor_id)
     WHERE c.institution_id = $1 AND c.closed_at >= $3 AND c.closed_at < $4`,
@@ -38,7 +40,7 @@ export function resendStore(db: Database, publish: (change: Change) => void): Re
   );
   const request = ofKinds((kind) => {
     const from = kind === 'closed_between' ? '$3::bigint, $4::bigint' : 'NULL::bigint, NULL::bigint';
-    const now = { orders: '$4', abandoned: '$3', closed_between: '$5' }[kind];
+    const now = { orders: '$4', abandoned: '$3', owed: '$3', closed_between: '$5' }[kind];
     const keepOrders = `, kept AS (
       INSERT INTO orderhook.resend_orders (institution_id, execution_id, closing_id, order_id)
       SELECT $1, e.execution_id, c.closing_id, c.order_id FROM execution e CROSS JOIN chosen c)`;
@@ -65,7 +67,10 @@ export function resendStore(db: Database, publish: (change: Change) => void): Re
   const left = {
     orders: `SELECT c.closing_id, c.order_id FROM orderhook.resend_orders c
       WHERE c.institution_id = $1 AND c.execution_id = $6`,
-    abandoned: SOURCES.abandoned.replaceAll('a.', 'c.').replace('abandoned a', 'abandoned c'),
+    abandoned: `SELECT c.closing_id, c.order_id FROM orderhook.abandoned c
+      WHERE c.institution_id = $1 AND c.interface_id = $2`,
+    owed: `SELECT c.closing_id, c.order_id FROM orderhook.owed c
+      WHERE c.institution_id = $1 AND c.interface_id = $2`,
     closed_between: `SELECT c.closing_id, c.order_id FROM orderhook.closings c
       WHERE c.institution_id = $1 AND c.closed_at >= $6 AND c.closed_at < $7`,
   };
@@ -120,6 +125,7 @@ export function resendStore(db: Database, publish: (change: Change) => void): Re
       const own = {
         orders: [executionId],
         abandoned: [],
+        owed: [],
         closed_between: [resend.closed_from as number, resend.closed_to as number],
       }[kind];
       const rows = await (withDetails ? detailed : plain).rows(
@@ -151,7 +157,7 @@ function ofKinds<T>(make: (kind: Kind) => T): Record<Kind, T> {
 
 function selectionValues(selection: ResendSelection): Value[] {
   if (selection.kind === 'orders') return [int8Array(selection.orderIds)];
-  return selection.kind === 'abandoned' ? [] : [selection.from, selection.to];
+  return selection.kind === 'closed_between' ? [selection.from, selection.to] : [];
 }
 
 function toResendDelivery(row: Row): ResendDelivery {

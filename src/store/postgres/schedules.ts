@@ -1,7 +1,8 @@
 /** Schedules and their executions. */
-import type { ScheduleSettings } from '../../model/entities.ts';
+import type { InstitutionId, ScheduleId, ScheduleSettings } from '../../model/entities.ts';
 import { cursorNumber, executionCursor, toExecution, toPage, toSchedule } from '../rows.ts';
 import type { Change, ScheduleStore } from '../store.ts';
+import { changeByFunction } from './change.ts';
 import type { Database, Value } from './database.ts';
 
 /** A common table expression that draws the next execution id, if `condition` finds a row. */
@@ -20,8 +21,8 @@ export function scheduleStore(db: Database, publish: (change: Change) => void): 
   );
   const update = db.writing(
     `UPDATE orderhook.schedules SET name = $1, launch = $2, frequency_minutes = $3, start_at = $4, end_at = $5,
-       batch_size = $6, updated_at = $7
-     WHERE institution_id = $8 AND schedule_id = $9 RETURNING *`,
+       batch_size = $6, updated_at = $7, revision = revision + 1
+     WHERE institution_id = $8 AND schedule_id = $9 AND revision = $10 RETURNING *`,
   );
   const pageOfInstitution = db.reading(
     `SELECT * FROM orderhook.schedules WHERE institution_id = $1 AND schedule_id > $2 ORDER BY schedule_id LIMIT $3`,
@@ -33,7 +34,8 @@ export function scheduleStore(db: Database, publish: (change: Change) => void): 
   const byId = db.reading('SELECT * FROM orderhook.schedules WHERE institution_id = $1 AND schedule_id = $2');
   const remove = db.writing(
     `WITH gone AS (
-       DELETE FROM orderhook.schedules WHERE institution_id = $1 AND schedule_id = $2 RETURNING interface_id
+       DELETE FROM orderhook.schedules
+       WHERE institution_id = $1 AND schedule_id = $2 AND revision = coalesce($3, revision) RETURNING interface_id
      ), no_requests AS (
        UPDATE orderhook.executions e
        SET status = 'ERROR', ended_at = started_at, message = 'The schedule was deleted.' FROM gone
@@ -60,6 +62,11 @@ export function scheduleStore(db: Database, publish: (change: Change) => void): 
     'SELECT * FROM orderhook.executions WHERE institution_id = $1 AND execution_id = $2',
   );
 
+  const find = async (institutionId: InstitutionId, id: ScheduleId) => {
+    const row = await byId.row(institutionId, id);
+    return row && toSchedule(row);
+  };
+
   return {
     async createSchedule(institutionId, interfaceId, settings, now) {
       const row = await insert.row(...settingValues(settings), now, institutionId, interfaceId);
@@ -75,18 +82,27 @@ export function scheduleStore(db: Database, publish: (change: Change) => void): 
           : await pageOfInterface.rows(institutionId, interfaceId, after, limit + 1);
       return toPage(rows.map(toSchedule), limit, ({ id }) => id);
     },
-    async scheduleById(institutionId, id) {
-      const row = await byId.row(institutionId, id);
-      return row && toSchedule(row);
-    },
-    async updateSchedule(institutionId, id, settings, now) {
-      const row = await update.row(...settingValues(settings), now, institutionId, id);
+    scheduleById: find,
+    async updateSchedule(institutionId, id, change, now) {
+      const row = await changeByFunction(
+        () => find(institutionId, id),
+        (current) => update.row(...settingValues(change(current)), now, institutionId, id, current.revision),
+      );
       if (!row) return undefined;
       publish({ kind: 'configuration', institutionId });
       return toSchedule(row);
     },
-    async deleteSchedule(institutionId, id) {
-      const found = (await remove.row(institutionId, id)) !== undefined;
+    async deleteSchedule(institutionId, id, check) {
+      const removed = check
+        ? await changeByFunction(
+            () => find(institutionId, id),
+            (current) => {
+              check(current);
+              return remove.row(institutionId, id, current.revision);
+            },
+          )
+        : await remove.row(institutionId, id, null);
+      const found = removed !== undefined;
       if (found) publish({ kind: 'configuration', institutionId });
       return found;
     },

@@ -57,11 +57,15 @@ export function attemptWriter(db: Database): AttemptWriter {
 
 export function callLogStore(db: Database): CallLogStore & Pick<QueueStore, 'callTemplateId'> {
   const writeAttempts = attemptWriter(db);
+  // The next attempt of a delivery that is still owed comes no sooner than the hold ends.
   const columns = `a.attempt_id, a.closing_id, CAST(a.order_id AS TEXT) AS order_id, a.attempt, a.execution_id,
       a.trigger, a.started_at, a.duration_ms, a.outcome, a.reason, a.detail, a.status, a.body_start,
       coalesce(a.headers, (SELECT h.headers FROM attempts h
         WHERE h.interface_id = a.interface_id AND h.attempt_id = a.headers_in)) AS headers,
-      a.next_attempt_at, t.method, t.url, t.payload, t.user_agent
+      coalesce((SELECT max(a.next_attempt_at, q.held_until) FROM owed d JOIN queues q USING (interface_id)
+        WHERE a.next_attempt_at IS NOT NULL AND d.interface_id = a.interface_id AND d.closing_id = a.closing_id
+          AND d.attempts BETWEEN a.attempt - 1 AND a.attempt AND q.held_until IS NOT NULL), a.next_attempt_at)
+        AS next_attempt_at, t.method, t.url, t.payload, t.user_agent
     FROM attempts a JOIN call_templates t USING (call_template_id) WHERE a.interface_id = ?`;
   const order = 'ORDER BY a.attempt_id DESC LIMIT ?';
   const byId = db.prepare(`SELECT ${columns} AND a.attempt_id = ?`);

@@ -25,8 +25,17 @@ const CACHE_KIBIBYTES = 2_048;
 /** Pages of the write-ahead log before it is copied into the database file. */
 const WAL_PAGES = 1_000;
 
-/** SQLite's primary result codes for troubles that pass: busy, locked, read-only, I/O, full, cannot open, protocol. */
-const PASSING_TROUBLES = new Set([5, 6, 8, 10, 13, 14, 15]);
+const ANOTHER_HOLDS_IT = 'another program holds its file';
+/** SQLite's primary result codes for troubles that pass, and what a client may know of them. */
+const PASSING_TROUBLES: ReadonlyMap<number, string | undefined> = new Map([
+  [5, ANOTHER_HOLDS_IT], // SQLITE_BUSY
+  [6, ANOTHER_HOLDS_IT], // SQLITE_LOCKED
+  [8, 'its file cannot be written'], // SQLITE_READONLY
+  [10, 'its disk does not work as it should'], // SQLITE_IOERR
+  [13, 'its disk is full'], // SQLITE_FULL
+  [14, 'its file cannot be opened'], // SQLITE_CANTOPEN
+  [15, undefined], // SQLITE_PROTOCOL
+]);
 
 export class Database {
   readonly #db: DatabaseSync;
@@ -159,13 +168,12 @@ function translate(error: unknown): unknown {
   const code = (error as { errcode?: unknown }).errcode;
   // The low byte of an extended result code is the primary one.
   if (typeof code !== 'number' || !PASSING_TROUBLES.has(code & 0xff)) return error;
+  const because = PASSING_TROUBLES.get(code & 0xff);
+  // In words of our own: SQLite's are for the log, which gets them with the cause.
   return new AppError(
     'store_unavailable',
-    `The database cannot be used right now: ${(error as Error).message}.`,
-    {
-      retryAfterSeconds: RETRY_AFTER_SECONDS,
-      cause: error,
-    },
+    `The database cannot be used right now${because === undefined ? '' : `: ${because}`}.`,
+    { retryAfterSeconds: RETRY_AFTER_SECONDS, cause: error },
   );
 }
 

@@ -2,15 +2,14 @@
 import { AppError } from '../../model/app-error.ts';
 import {
   type ExternalInterface,
-  type InterfaceSettings,
   type Method,
   OPENING_DECISIONS,
   type OpeningState,
   type ProxyOpening,
 } from '../../model/entities.ts';
 import type { Granularity } from '../../model/granularity.ts';
-import { cursorNumber, optional, toPage } from '../rows.ts';
-import type { Change, InterfaceStore, OpeningStore } from '../store.ts';
+import { cursorNumber, optional, toPage, wrongOpeningState } from '../rows.ts';
+import type { Change, InterfaceStore, KeptInterfaceSettings, OpeningStore } from '../store.ts';
 import { type Bindable, type Database, isUniqueViolation, type Row } from './database.ts';
 
 const FROM_NEWEST = Number.MAX_SAFE_INTEGER;
@@ -27,7 +26,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   );
   const update = db.prepare(
     `UPDATE interfaces SET name = ?, url = ?, method = ?, payload = ?, filter = ?, granularity = ?, concurrency = ?,
-       simulation = ?, active = ?, attempts_max = ?, destination = ?, updated_at = ?
+       simulation = ?, active = ?, attempts_max = ?, destination = ?, updated_at = ?, revision = revision + 1
      WHERE institution_id = ? AND interface_id = ? AND deleted_at IS NULL RETURNING *`,
   );
   const page = db.prepare(
@@ -48,13 +47,18 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
     `UPDATE executions SET status = 'ERROR', ended_at = started_at, message = 'The interface was deleted.'
      WHERE interface_id = ? AND status = 'RUNNING' AND (begun = 0 OR trigger = 'RESEND')`,
   );
+  const endHold = db.prepare(
+    'UPDATE queues SET held_until = NULL, hold_lifted_at = ? WHERE interface_id = ?',
+  );
   const emptyQueue = db.prepare(
     'UPDATE queues SET owed = 0, abandoned = 0, held_until = NULL WHERE interface_id = ?',
   );
   const figures = db.prepare(
     `SELECT t.last_closing_id - q.cursor AS waiting, q.owed, q.abandoned, q.held_until,
        (SELECT closed_at FROM closings c WHERE c.institution_id = q.institution_id AND c.closing_id > q.cursor
-        ORDER BY c.closing_id LIMIT 1) AS oldest_waiting_at
+        ORDER BY c.closing_id LIMIT 1) AS oldest_waiting_at,
+       (SELECT c.closed_at FROM owed d JOIN closings c ON c.institution_id = q.institution_id AND c.closing_id = d.closing_id
+        WHERE d.interface_id = q.interface_id ORDER BY d.closing_id LIMIT 1) AS oldest_owed_at
      FROM queues q JOIN institutions t USING (institution_id) JOIN interfaces i USING (interface_id)
      WHERE q.institution_id = ? AND q.interface_id = ? AND i.deleted_at IS NULL`,
   );
@@ -77,14 +81,22 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
       const row = db.read(() => byId.get(institutionId, id));
       return row && toInterface(row);
     },
-    async updateInterface(institutionId, id, settings, now) {
-      const row = db.write(() => update.get(...settingValues(settings), now, institutionId, id));
-      if (!row) return undefined;
-      publish({ kind: 'configuration', institutionId });
-      return toInterface(row);
+    async updateInterface(institutionId, id, change, now) {
+      const changed = db.write(() => {
+        const row = byId.get(institutionId, id);
+        if (!row) return undefined;
+        const current = toInterface(row);
+        const settings = change(current);
+        if (settings.url !== current.url || settings.method !== current.method) endHold.run(now, id);
+        return toInterface(update.get(...settingValues(settings), now, institutionId, id) as Row);
+      });
+      if (changed) publish({ kind: 'configuration', institutionId });
+      return changed;
     },
-    async deleteInterface(institutionId, id, now) {
+    async deleteInterface(institutionId, id, now, check) {
       const found = db.write(() => {
+        const row = check && byId.get(institutionId, id);
+        if (row) check(toInterface(row));
         if (markDeleted.run(now, institutionId, id).changes === 0) return false;
         for (const remove of removals) remove.run(id);
         emptyQueue.run(id);
@@ -94,6 +106,13 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
       if (found) publish({ kind: 'configuration', institutionId });
       return found;
     },
+    async liftHold(institutionId, id, now) {
+      const isFound = db.write(
+        () => byId.get(institutionId, id) !== undefined && endHold.run(now, id).changes === 1,
+      );
+      if (isFound) publish({ kind: 'configuration', institutionId });
+      return isFound;
+    },
     async queueFigures(institutionId, id) {
       const row = db.read(() => figures.get(institutionId, id));
       return (
@@ -102,6 +121,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
           owed: row.owed as number,
           abandoned: row.abandoned as number,
           ...optional('oldestWaitingAt', row.oldest_waiting_at as number | null),
+          ...optional('oldestOwedAt', row.oldest_owed_at as number | null),
           ...optional('heldUntil', row.held_until as number | null),
         }
       );
@@ -109,7 +129,7 @@ export function interfaceStore(db: Database, publish: (change: Change) => void):
   };
 }
 
-function settingValues(settings: InterfaceSettings & { destination: string }): Bindable[] {
+function settingValues(settings: KeptInterfaceSettings): Bindable[] {
   return [
     settings.name,
     settings.url,
@@ -142,6 +162,7 @@ export function toInterface(row: Row): ExternalInterface {
     destination: row.destination as string,
     createdAt: row.created_at as number,
     updatedAt: row.updated_at as number,
+    revision: row.revision as number,
   };
 }
 
@@ -187,12 +208,7 @@ export function openingStore(db: Database, publish: (change: Change) => void): O
       const decided = db.write(() => {
         const row = byId.get(institutionId, id);
         if (!row) return undefined;
-        if (row.state !== from) {
-          throw new AppError(
-            'conflict',
-            `The proxy opening is ${row.state}; to ${decision} it, it must be ${from}.`,
-          );
-        }
+        if (!from.some((state) => state === row.state)) throw wrongOpeningState(row.state, decision);
         return toOpening(decide.get(to, Number(allowPrivate), decidedBy, decidedAt, id) as Row);
       });
       if (decided) publish({ kind: 'configuration', institutionId });

@@ -42,7 +42,8 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
   );
   const one = db.prepare(`SELECT ${columns} AND o.order_id = ?`);
   const deliveries = db.prepare(`
-    SELECT i.interface_id, q.first_closing_id, q.cursor, o.attempts AS owed_attempts, o.due_at,
+    SELECT i.interface_id, q.first_closing_id, q.cursor, o.attempts AS owed_attempts,
+      CASE WHEN o.due_at > 0 THEN max(o.due_at, coalesce(q.held_until, 0)) END AS due_at,
            a.attempts AS abandoned_attempts,
            (SELECT outcome FROM attempts t WHERE t.interface_id = i.interface_id AND t.order_id = :orderId
               AND t.closing_id = :closingId AND t.trigger <> 'TEST' AND t.outcome IN ('DELIVERED', 'SIMULATED')
@@ -197,7 +198,7 @@ function toDelivery(closingId: ClosingId, row: Row): Delivery {
     closingId,
     state,
     attempts: known,
-    ...(state === 'OWED' && (row.due_at as number) > 0 ? { nextAttemptAt: row.due_at as number } : {}),
+    ...(state === 'OWED' ? optional('nextAttemptAt', row.due_at as number | null) : {}),
   };
 }
 

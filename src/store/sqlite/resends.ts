@@ -20,6 +20,10 @@ export function resendStore(db: Database, publish: (change: Change) => void): Re
     `SELECT abandoned, 1, coalesce((SELECT max(closing_id) FROM abandoned a WHERE a.interface_id = q.interface_id), 0)
      FROM queues q WHERE interface_id = ?`,
   );
+  const countOwed = db.prepareArrays(
+    `SELECT owed, 1, coalesce((SELECT max(closing_id) FROM owed d WHERE d.interface_id = q.interface_id), 0)
+     FROM queues q WHERE interface_id = ?`,
+  );
   const countBetween = db.prepareArrays(
     `SELECT count(*), coalesce(min(closing_id), 1), coalesce(max(closing_id), 0) FROM closings
      WHERE institution_id = ? AND closed_at >= ? AND closed_at < ?
@@ -63,6 +67,7 @@ export function resendStore(db: Database, publish: (change: Change) => void): Re
   const deliveries = {
     orders: statement('resend_orders', 'c.execution_id = :executionId'),
     abandoned: statement('abandoned', 'c.interface_id = :interfaceId'),
+    owed: statement('owed', 'c.interface_id = :interfaceId'),
     closed_between: statement(
       'closings',
       'c.institution_id = :institutionId AND c.closed_at >= :from AND c.closed_at < :to',
@@ -83,9 +88,9 @@ export function resendStore(db: Database, publish: (change: Change) => void): Re
       return { count: ids.length, firstClosingId: 1, lastClosingId: Math.max(0, ...ids) };
     }
     const row =
-      selection.kind === 'abandoned'
-        ? countAbandoned.get(interfaceId)
-        : countBetween.get(institutionId, selection.from, selection.to, interfaceId);
+      selection.kind === 'closed_between'
+        ? countBetween.get(institutionId, selection.from, selection.to, interfaceId)
+        : (selection.kind === 'owed' ? countOwed : countAbandoned).get(interfaceId);
     const [total, firstClosingId, lastClosingId] = row as unknown as [number, number, number];
     return { count: total, firstClosingId, lastClosingId };
   }

@@ -13,7 +13,7 @@ export function scheduleStore(db: Database, publish: (change: Change) => void): 
   );
   const update = db.prepare(
     `UPDATE schedules SET name = ?, launch = ?, frequency_minutes = ?, start_at = ?, end_at = ?, batch_size = ?,
-       updated_at = ?
+       updated_at = ?, revision = revision + 1
      WHERE institution_id = ? AND schedule_id = ? RETURNING *`,
   );
   const pageOfInstitution = db.prepare(
@@ -65,14 +65,20 @@ export function scheduleStore(db: Database, publish: (change: Change) => void): 
       const row = db.read(() => byId.get(institutionId, id));
       return row && toSchedule(row);
     },
-    async updateSchedule(institutionId, id, settings, now) {
-      const row = db.write(() => update.get(...settingValues(settings), now, institutionId, id));
+    async updateSchedule(institutionId, id, change, now) {
+      const row = db.write(() => {
+        const current = byId.get(institutionId, id);
+        if (!current) return undefined;
+        return update.get(...settingValues(change(toSchedule(current))), now, institutionId, id);
+      });
       if (!row) return undefined;
       publish({ kind: 'configuration', institutionId });
       return toSchedule(row);
     },
-    async deleteSchedule(institutionId, id) {
+    async deleteSchedule(institutionId, id, check) {
       const found = db.write(() => {
+        const row = check && byId.get(institutionId, id);
+        if (row) check(toSchedule(row));
         if (remove.run(institutionId, id).changes === 0) return false;
         removeRequests.run(id);
         return true;
