@@ -32,7 +32,7 @@ export class Call implements LineCall {
   readonly #settings: CallSettings;
   readonly #onOutcome: (outcome: Outcome) => void;
   #isOver = false;
-  #connection: Connection | undefined;
+  #connection: Connection<LineCall> | undefined;
   #sentAt: number | undefined;
   #isAnswerBegun = false;
   #head: AnswerHead | undefined;
@@ -55,9 +55,14 @@ export class Call implements LineCall {
     this.#fail(failure);
   }
 
-  onSent(connection: Connection, at: number): void {
+  onSent(connection: Connection<LineCall>, at: number): void {
     this.#connection = connection;
     this.#sentAt = at;
+  }
+
+  onUnheard(): void {
+    this.#connection = undefined;
+    this.#sentAt = undefined;
   }
 
   onAnswerBegun(): void {

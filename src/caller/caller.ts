@@ -22,6 +22,7 @@ import { type Resolve, resolveBySystem } from './destination.ts';
 import { Line } from './line.ts';
 import type { ConnectionSettings } from './opening.ts';
 import { describeInvalid, originOf, RequestWriter } from './request-text.ts';
+import { Rests } from './rests.ts';
 
 /** [ours] Section 2.3. */
 export const CALL_LIMITS: CallLimits = {
@@ -88,6 +89,7 @@ class HttpCaller implements Caller {
   readonly #publicLines = new Map<string, Line>();
   readonly #privateLines = new Map<string, Line>();
   readonly #calls = new Bag<Call>();
+  readonly #rests = new Rests();
   #sweeping: NodeJS.Timeout | undefined;
   #onEmpty: (() => void) | undefined;
   readonly #closing = new AbortController();
@@ -157,6 +159,7 @@ class HttpCaller implements Caller {
     this.#isClosed = true;
     this.#closing.abort();
     clearInterval(this.#sweeping);
+    this.#rests.stop();
     for (const call of this.#calls.items()) call.forget();
     this.#calls.clear();
     this.#publicLines.clear();
@@ -185,6 +188,7 @@ class HttpCaller implements Caller {
       target: { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(port) || (isTls ? 443 : 80), isTls },
       connection: { ...this.#connection, allowPrivate: lines === this.#privateLines },
       writer: new RequestWriter(origin, this.#userAgent, this.#settings.hasEgressProxy && !isTls),
+      rests: this.#rests,
       now: this.#settings.now,
     });
     lines.set(origin, line);

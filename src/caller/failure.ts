@@ -50,6 +50,12 @@ export function describeTlsError(error: Error): Failure {
   };
 }
 
+/** Whether a connection that carried a request was ended by its other side, and nothing else went wrong. */
+export function isEnd(error: Error | undefined): boolean {
+  const { code = '' } = (error ?? {}) as Partial<CodedError>;
+  return error === undefined || code === 'ECONNRESET' || code === 'EPIPE';
+}
+
 /** The end of a connection that carried a request; without an error the callee closed it. */
 export function describeExchangeError(error: Error | undefined, isAnswerBegun: boolean): Failure {
   const { code = '', message = '' } = (error ?? {}) as Partial<CodedError>;

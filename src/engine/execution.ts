@@ -21,7 +21,7 @@ import type {
   ScheduleId,
 } from '../model/entities.ts';
 import { ATTEMPTS_MAX, CLOSINGS_LOOKED_AT_MAX, UNANSWERED_CALLS_MAX } from '../model/limits.ts';
-import type { Outcome } from '../model/outcome.ts';
+import { costsAnAttempt, type Outcome } from '../model/outcome.ts';
 import type { CallTarget } from './call-target.ts';
 import type { Consequence, Delivery, Ledger } from './ledger.ts';
 import type { Recorder } from './recorder.ts';
@@ -315,8 +315,7 @@ export class ExecutionRun {
 
   #consequence(delivery: Delivery, outcome: Outcome | undefined, now: number): Consequence {
     if (!outcome || outcome.delivered) return SETTLED;
-    // The egress proxy's refusal says nothing of the callee and costs the order no attempt.
-    const attempts = delivery.attempts + (outcome.reason === 'proxy' ? 0 : 1);
+    const attempts = delivery.attempts + (costsAnAttempt(outcome.reason) ? 1 : 0);
     if (attempts >= ATTEMPTS_MAX) return { kind: 'abandoned', attempts };
     const { retries } = this.#plan;
     const dueAt = retries.kind === 'ladder' ? now + retryWaitMs(attempts, this.#parts.random) : 0;
