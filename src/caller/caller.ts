@@ -19,7 +19,7 @@ import { ANSWER_BYTES_MAX } from '../model/limits.ts';
 import type { CallRequest, Outcome } from '../model/outcome.ts';
 import { Call, type CallLimits, type CallSettings } from './call.ts';
 import { type Resolve, resolveBySystem } from './destination.ts';
-import { Line } from './line.ts';
+import { Line, type Manners } from './line.ts';
 import type { ConnectionSettings } from './opening.ts';
 import { describeInvalid, originOf, RequestWriter } from './request-text.ts';
 import { Rests } from './rests.ts';
@@ -57,6 +57,8 @@ export type CallPermission = {
 const SWEEP_MS = 100;
 /** Destinations whose connections are kept although idle. Calls in flight are bounded by whoever makes them. */
 const LINES_MAX = 1_000;
+/** Origins of which it is remembered how they treat connections; with one more all are learned anew. */
+const MANNERS_MAX = 10_000;
 
 export type Caller = {
   /**
@@ -90,6 +92,8 @@ class HttpCaller implements Caller {
   readonly #privateLines = new Map<string, Line>();
   readonly #calls = new Bag<Call>();
   readonly #rests = new Rests();
+  /** By origin. */
+  readonly #manners = new Map<string, Manners>();
   #sweeping: NodeJS.Timeout | undefined;
   #onEmpty: (() => void) | undefined;
   readonly #closing = new AbortController();
@@ -189,10 +193,20 @@ class HttpCaller implements Caller {
       connection: { ...this.#connection, allowPrivate: lines === this.#privateLines },
       writer: new RequestWriter(origin, this.#userAgent, this.#settings.hasEgressProxy && !isTls),
       rests: this.#rests,
+      manners: this.#mannersOf(origin),
       now: this.#settings.now,
     });
     lines.set(origin, line);
     return line;
+  }
+
+  #mannersOf(origin: string): Manners {
+    const known = this.#manners.get(origin);
+    if (known !== undefined) return known;
+    if (this.#manners.size >= MANNERS_MAX) this.#manners.clear();
+    const manners: Manners = { leavesOpen: undefined };
+    this.#manners.set(origin, manners);
+    return manners;
   }
 
   #closeLongestIdle(): void {

@@ -33,11 +33,19 @@ export type LineCall = Exchange & {
   onNotConnected(failure: Failure): void;
 };
 
+/** What is known of a callee. */
+export type Manners = {
+  /** Whether it leaves a connection open after the first answer, and says no more; undefined: nobody knows yet. */
+  leavesOpen: boolean | undefined;
+};
+
 export type LineParts = {
   readonly target: Target;
   readonly connection: ConnectionSettings;
   readonly writer: RequestWriter;
   readonly rests: Rests;
+  /** Outlives the line. */
+  readonly manners: Manners;
   /** Milliseconds that only ever grow: the caller's time. */
   readonly now: () => number;
 };
@@ -53,13 +61,13 @@ export class Line implements ConnectionOwner<LineCall> {
   #restingCount = 0;
   /** Calls that wait for connections that rest, never more of them than of these. */
   readonly #waiting: LineCall[] = [];
-  /** Whether the callee leaves a connection open after the first answer; undefined: nobody knows yet. */
-  #leavesOpen: boolean | undefined;
+  readonly #manners: Manners;
   #isClosed = false;
   readonly #knownHead = noKnownHead();
 
   constructor(parts: LineParts) {
     this.#parts = parts;
+    this.#manners = parts.manners;
     this.idleSince = parts.now();
   }
 
@@ -71,7 +79,7 @@ export class Line implements ConnectionOwner<LineCall> {
   send(call: LineCall): void {
     const connection = this.#takeIdle(call.startedAt);
     if (connection !== undefined) this.#sendOn(connection, call, call.startedAt);
-    else if (this.#waiting.length < this.#restingCount && this.#leavesOpen !== false)
+    else if (this.#waiting.length < this.#restingCount && this.#manners.leavesOpen !== false)
       this.#waiting.push(call);
     else this.#open(call);
   }
@@ -93,7 +101,7 @@ export class Line implements ConnectionOwner<LineCall> {
 
   onRest(connection: Connection<LineCall>, idleMs: number): void {
     const { now, rests } = this.#parts;
-    if (this.#leavesOpen === false && !connection.isProven && this.#restingCount > 0) {
+    if (this.#manners.leavesOpen === false && !connection.isProven && this.#restingCount > 0) {
       // No call waits for it, and one is enough to learn whether the callee has changed.
       connection.close();
       return;
@@ -101,14 +109,14 @@ export class Line implements ConnectionOwner<LineCall> {
     connection.idleUntil = now() + idleMs;
     connection.place = 'resting';
     this.#restingCount += 1;
-    if (this.#leavesOpen === true) connection.isProven = true;
+    if (this.#manners.leavesOpen === true) connection.isProven = true;
     if (connection.isProven) rests.rest(connection);
     else rests.restOnProbation(connection);
   }
 
   onRested(connection: Connection<LineCall>): void {
     this.#restingCount -= 1;
-    if (!connection.isProven) this.#leavesOpen = true;
+    if (!connection.isProven) this.#manners.leavesOpen = true;
     connection.isProven = true;
     connection.place = 'carrying';
     const now = this.#parts.now();
@@ -135,7 +143,7 @@ export class Line implements ConnectionOwner<LineCall> {
         this.#restingCount -= 1;
     }
     // Behind the first answer, or before the first byte of the second: the next one would have the same end.
-    if (isOwnEnd && connection.answers === 1) this.#leavesOpen = false;
+    if (isOwnEnd && connection.answers === 1) this.#manners.leavesOpen = false;
     while (this.#waiting.length > this.#restingCount) {
       const call = this.#waiting.shift() as LineCall;
       if (!call.isOver) this.#open(call);
