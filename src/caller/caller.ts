@@ -17,6 +17,7 @@ import { createSecureContext, getCACertificates } from 'node:tls';
 import { Bag } from '../model/bag.ts';
 import { ANSWER_BYTES_MAX } from '../model/limits.ts';
 import type { CallRequest, Outcome } from '../model/outcome.ts';
+import { Decoding } from './answer-body.ts';
 import { Call, type CallLimits, type CallSettings } from './call.ts';
 import { type Resolve, resolveBySystem } from './destination.ts';
 import { Line, type Manners } from './line.ts';
@@ -103,7 +104,7 @@ class HttpCaller implements Caller {
     const { userAgent, resolve = resolveBySystem, egressProxy, extraCa, connect } = settings;
     const limits = { ...CALL_LIMITS, ...settings.limits };
     const now = settings.now ?? (() => performance.now());
-    this.#settings = { limits, now, hasEgressProxy: egressProxy !== undefined };
+    this.#settings = { limits, now, hasEgressProxy: egressProxy !== undefined, decoding: new Decoding(now) };
     this.#userAgent = userAgent;
     this.#connection = {
       connectMs: limits.connectMs,
