@@ -40,6 +40,9 @@ export class Call implements LineCall {
   #isAnswerBegun = false;
   #head: AnswerHead | undefined;
   #body: Body | undefined;
+  #wantsNoMore = false;
+  /** The egress proxy's, when the answer is not the callee's. */
+  #refusal: Failure | undefined;
 
   /** `onOutcome` is called once, and not after `forget`. */
   constructor(request: CallRequest, settings: CallSettings, onOutcome: (outcome: Outcome) => void) {
@@ -51,6 +54,10 @@ export class Call implements LineCall {
 
   get isOver(): boolean {
     return this.#isOver || this.#isEnding;
+  }
+
+  get wantsNoMore(): boolean {
+    return this.#wantsNoMore;
   }
 
   onNotConnected(failure: Failure): void {
@@ -75,8 +82,9 @@ export class Call implements LineCall {
     const { hasEgressProxy, limits } = this.#settings;
     const { status, headers } = head.answer;
     if (hasEgressProxy && this.request.url.startsWith('http:') && isProxyAnswer(status, headers)) {
-      this.#drop();
-      return this.#end(describeProxyAnswer(status, headers['x-squid-error']));
+      this.#refusal = describeProxyAnswer(status, headers['x-squid-error']);
+      this.#wantsNoMore = true;
+      return;
     }
     this.#head = head;
     const encoding = encodingOf(headers['content-encoding']);
@@ -85,21 +93,20 @@ export class Call implements LineCall {
   }
 
   onBody(bytes: Buffer): void {
-    if (this.isOver) return;
+    if (this.isOver || this.#wantsNoMore) return;
     this.#body ??= new PlainBody(this.#settings.limits.answerBytesMax);
     if (!this.#body.add(bytes)) this.onEnough();
   }
 
   /** More of the answer is not read. That does not fail the call: nobody wants the rest. */
   onEnough(): void {
-    this.#drop();
-    this.#end(undefined);
+    this.#wantsNoMore = true;
   }
 
   onAnswerWhole(): void {
     // It may carry another call soon.
     this.#connection = undefined;
-    this.#end(undefined);
+    this.#end(this.#refusal);
   }
 
   onBroken(error: Error | undefined): void {
@@ -107,7 +114,7 @@ export class Call implements LineCall {
   }
 
   checkLimits(now: number): void {
-    if (this.isOver) return;
+    if (this.isOver || this.#connection?.isConcluding) return;
     const { firstByteMs, exchangeMs } = this.#settings.limits;
     if (now - this.startedAt > exchangeMs) {
       this.#drop();
@@ -120,7 +127,10 @@ export class Call implements LineCall {
       this.#drop();
       this.#end({ reason: 'timeout_response', detail: `No answer within ${firstByteMs} ms` });
     } else if (this.#body instanceof EncodedBody) {
-      this.#body.look(() => this.onEnough());
+      this.#body.look(() => {
+        this.#wantsNoMore = true;
+        this.#connection?.conclude();
+      });
     }
   }
 

@@ -19,7 +19,9 @@ import type { Rests } from './rests.ts';
 /** What a connection tells of the call that it carries. */
 export type Exchange = AnswerSink & {
   onAnswerBegun(): void;
-  /** All of it was told, and the connection is resting, or closed. */
+  /** What else there is of the answer is of no interest. */
+  readonly wantsNoMore: boolean;
+  /** All of it was told, or enough, and the connection is resting, or closed. */
   onAnswerWhole(): void;
   /** The connection broke, or ended without an error before the answer was whole; or what came is not HTTP. */
   onBroken(error: Error | undefined): void;
@@ -65,6 +67,9 @@ export class Connection<Carried extends Exchange = Exchange> {
   readonly #reader: AnswerReader;
   #exchange: Carried | undefined;
   #isAnswerBegun = false;
+  /** It is not read from, and its call is not told of what was read last. */
+  #isPaused = false;
+  #pausedError: ProtocolError | undefined;
   #isOver = false;
 
   constructor(
@@ -114,6 +119,16 @@ export class Connection<Carried extends Exchange = Exchange> {
     if (!this.#isOver) this.#owner.onRested(this);
   }
 
+  /** The call wants no more of its answer, outside of a read: it is told so as soon as it may be. */
+  conclude(): void {
+    if (!this.#isPaused) this.#conclude(undefined, false);
+  }
+
+  /** What its answer came to is known, and about to be told. */
+  get isConcluding(): boolean {
+    return this.#isPaused && (this.#reader.isOver || this.#pausedError !== undefined);
+  }
+
   /** @returns whether it may be read from at once. */
   #onBytes(bytes: Buffer, length: number): boolean {
     const exchange = this.#exchange;
@@ -122,28 +137,29 @@ export class Connection<Carried extends Exchange = Exchange> {
       this.#gone(true);
       return true;
     }
+    if (this.#isPaused) {
+      this.#end(new Error('Bytes came from a socket that was paused'));
+      return true;
+    }
     const isCheap = length <= CHEAP_BYTES_MAX && !this.#isAnswerBegun;
     const startedAt = isCheap ? 0 : this.#now();
     if (!this.#isAnswerBegun) this.#beginAnswer(bytes, length, exchange);
-    let isAll: boolean;
+    let isAll = false;
+    let error: ProtocolError | undefined;
     try {
       isAll = this.#reader.read(bytes, length, exchange);
-    } catch (error) {
-      if (!(error instanceof ProtocolError)) throw error;
-      this.#end(error);
+    } catch (thrown) {
+      if (!(thrown instanceof ProtocolError)) throw thrown;
+      error = thrown;
+    }
+    const tookMs = isCheap ? 0 : this.#now() - startedAt;
+    // With a full buffer the system would go on, up to 32 times, before it looks at any other connection.
+    if (tookMs < CHEAP_READ_MS && (length < READ_BUFFER_BYTES || this.#reader.isOver)) {
+      this.#conclude(error, isAll);
       return true;
     }
-    if (this.#exchange === undefined) return true;
-    if (!this.#reader.isOver) return isCheap || this.#mayReadOn(length, this.#now() - startedAt);
-    this.#exchange = undefined;
-    this.answers += 1;
-    // What is behind an answer belongs to nobody. A callee that answers before it has read the request may not read it.
-    const idleMs = isAll && this.#socket.writableLength === 0 ? this.#idleMs() : 0;
-    if (idleMs > 0) this.#owner.onRest(this, idleMs);
-    else this.close();
-    // Last: it may bring the next call.
-    exchange.onAnswerWhole();
-    return true;
+    this.#pause(tookMs, error, isAll);
+    return false;
   }
 
   /** An empty line is none of an answer, but of what came before it (RFC 9112, 2.2). */
@@ -155,13 +171,36 @@ export class Connection<Carried extends Exchange = Exchange> {
     exchange.onAnswerBegun();
   }
 
-  /** The system would go on with a full buffer, up to 32 times, before it looks at any other connection. */
-  #mayReadOn(length: number, tookMs: number): boolean {
-    if (length < READ_BUFFER_BYTES && tookMs < CHEAP_READ_MS) return true;
+  /**
+   * Whatever the read came to is told afterwards: otherwise a callee whose answers are short and cost much would be called
+   * again, and read from, at once.
+   */
+  #pause(tookMs: number, error: ProtocolError | undefined, isAll: boolean): void {
+    this.#isPaused = true;
+    this.#pausedError = error;
     this.#rests.pause(tookMs, () => {
+      this.#isPaused = false;
+      this.#pausedError = undefined;
+      this.#conclude(error, isAll);
       if (!this.#isOver) this.#socket.resume();
     });
-    return false;
+  }
+
+  /** After a read: goes on, unless the answer is whole, broken, or enough. */
+  #conclude(error: ProtocolError | undefined, isAll: boolean): void {
+    const exchange = this.#exchange;
+    if (exchange === undefined) return;
+    if (error !== undefined) return this.#end(error);
+    if (!exchange.wantsNoMore && !this.#reader.isOver) return;
+    this.#exchange = undefined;
+    this.answers += 1;
+    // What is behind an answer belongs to nobody. A callee that answers before it has read the request may not read it.
+    const mayBeKept = isAll && !exchange.wantsNoMore && this.#socket.writableLength === 0;
+    const idleMs = mayBeKept ? this.#idleMs() : 0;
+    if (idleMs > 0) this.#owner.onRest(this, idleMs);
+    else this.close();
+    // Last: it may bring the next call.
+    exchange.onAnswerWhole();
   }
 
   #idleMs(): number {
@@ -172,13 +211,14 @@ export class Connection<Carried extends Exchange = Exchange> {
     if (this.#isOver) return;
     const exchange = this.#exchange;
     this.#exchange = undefined;
-    const isWhole = error === undefined && this.#reader.endsWithConnection;
+    const isRead = this.#isPaused && this.#reader.isOver;
+    const isWhole = isRead || (error === undefined && this.#reader.endsWithConnection);
     this.#gone(true);
     if (exchange === undefined) return;
-    if (isWhole) exchange.onAnswerWhole();
+    if (isWhole || exchange.wantsNoMore) exchange.onAnswerWhole();
     // Once: a connection on which it is sent again has carried nothing.
     else if (this.answers > 0 && !this.#isAnswerBegun && isEnd(error)) this.#owner.onUnheard(exchange);
-    else exchange.onBroken(error);
+    else exchange.onBroken(this.#pausedError ?? error);
   }
 
   #gone(isOwnEnd: boolean): void {
