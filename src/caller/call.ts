@@ -5,6 +5,7 @@ import type { AnswerHead } from './answer-head.ts';
 import type { Connection } from './connection.ts';
 import { describeExchangeError, describeProxyAnswer, type Failure, isProxyAnswer } from './failure.ts';
 import type { LineCall } from './line.ts';
+import type { ProxyRefusals } from './proxy-refusals.ts';
 
 export type CallLimits = {
   /** From the start of a connection until it stands, DNS, proxy and TLS included. */
@@ -22,9 +23,13 @@ export type CallSettings = {
   readonly limits: CallLimits;
   /** Milliseconds that only ever grow. */
   readonly now: () => number;
-  readonly hasEgressProxy: boolean;
+  /** Undefined without an egress proxy. */
+  readonly proxyRefusals: ProxyRefusals | undefined;
   readonly decoding: Decoding;
 };
+
+const LIKE_A_REFUSAL =
+  'which looks like a refusal of the egress proxy, but other destinations go through it, and this one was refused often';
 
 export class Call implements LineCall {
   readonly request: CallRequest;
@@ -43,6 +48,8 @@ export class Call implements LineCall {
   #wantsNoMore = false;
   /** The egress proxy's, when the answer is not the callee's. */
   #refusal: Failure | undefined;
+  /** It looks like a refusal of the egress proxy, and is taken for the callee's. */
+  #isDoubtful = false;
 
   /** `onOutcome` is called once, and not after `forget`. */
   constructor(request: CallRequest, settings: CallSettings, onOutcome: (outcome: Outcome) => void) {
@@ -79,17 +86,29 @@ export class Call implements LineCall {
   }
 
   onHead(head: AnswerHead): void {
-    const { hasEgressProxy, limits } = this.#settings;
+    const { proxyRefusals, limits } = this.#settings;
     const { status, headers } = head.answer;
-    if (hasEgressProxy && this.request.url.startsWith('http:') && isProxyAnswer(status, headers)) {
-      this.#refusal = describeProxyAnswer(status, headers['x-squid-error']);
-      this.#wantsNoMore = true;
-      return;
-    }
+    if (proxyRefusals !== undefined && this.#isRefused(proxyRefusals, status, headers)) return;
     this.#head = head;
     const encoding = encodingOf(headers['content-encoding']);
     if (encoding !== undefined)
       this.#body = new EncodedBody(encoding, limits.answerBytesMax, this.#settings.decoding);
+  }
+
+  /** Whether the answer is the egress proxy's and not the callee's. */
+  #isRefused(proxyRefusals: ProxyRefusals, status: number, headers: Answer['headers']): boolean {
+    if (!this.request.url.startsWith('http:') || !isProxyAnswer(status, headers)) {
+      proxyRefusals.notePassed(this.request.url);
+      return false;
+    }
+    const failure = describeProxyAnswer(status, headers['x-squid-error']);
+    if (failure.reason === 'proxy' && proxyRefusals.isCallees(this.request)) {
+      this.#isDoubtful = true;
+      return false;
+    }
+    this.#refusal = failure;
+    this.#wantsNoMore = true;
+    return true;
   }
 
   onBody(bytes: Buffer): void {
@@ -160,7 +179,8 @@ export class Call implements LineCall {
     const answer = this.#head && answerOf(this.#head, bodyStart);
     if (answer !== undefined && answer.status > 299) {
       // A status that is not 2xx says all there is to say, however its answer ends.
-      const detail = `The callee answered ${answer.status}`;
+      const doubt = this.#isDoubtful ? `, ${LIKE_A_REFUSAL}` : '';
+      const detail = `The callee answered ${answer.status}${doubt}`;
       this.#onOutcome({ delivered: false, reason: 'status', detail, answer, durationMs });
     } else if (failure !== undefined) {
       this.#onOutcome({ delivered: false, ...failure, ...(answer && { answer }), durationMs });

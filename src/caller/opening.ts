@@ -153,7 +153,8 @@ class Opening {
       port: proxy.port,
       autoSelectFamily: true,
     }).catch((error) => {
-      const { detail } = describeConnectError(error);
+      const { reason, detail } = describeConnectError(error);
+      if (reason === 'local') throw new CallFailure({ reason, detail });
       throw new CallFailure({ reason: 'proxy', detail: `The egress proxy ${told} is not there: ${detail}` });
     });
     if (!this.#target.isTls) return wire;

@@ -19,7 +19,7 @@ import type { Closing } from '../../src/model/delivery.ts';
 import type { ExternalInterface, Institution, Schedule } from '../../src/model/entities.ts';
 import { ATTEMPTS_MAX } from '../../src/model/limits.ts';
 import { readOrderDetails } from '../../src/model/order.ts';
-import type { CallRequest, Outcome } from '../../src/model/outcome.ts';
+import { type CallRequest, costsAnAttempt, type Outcome } from '../../src/model/outcome.ts';
 import { createLog } from '../../src/observe/log.ts';
 import type { ResendSelection, Store } from '../../src/store/store.ts';
 import { INTERFACE, orderText } from '../store-contract.ts';
@@ -556,7 +556,7 @@ export class History {
       pair.state = outcome.delivered ? 'delivered' : 'failed';
       pair.endedAt = this.#clock.now();
       pair.wasDelivered ||= outcome.delivered;
-      if (!outcome.delivered && outcome.reason !== 'proxy') pair.failures += 1;
+      if (!outcome.delivered && costsAnAttempt(outcome.reason)) pair.failures += 1;
       onOutcome(outcome);
     });
   }
@@ -583,7 +583,10 @@ export class History {
           afterMs,
         };
       case 'proxy':
-        return { outcome: random.isTrue(0.5) ? unanswered('proxy') : answered(), afterMs };
+        return {
+          outcome: random.isTrue(0.5) ? unanswered(random.isTrue(0.5) ? 'proxy' : 'local') : answered(),
+          afterMs,
+        };
     }
   }
 
