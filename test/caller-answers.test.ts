@@ -30,6 +30,9 @@ function read(text: string, cuts: readonly number[] = [], reader = new AnswerRea
       assert.ok(bytes.length > 0);
       result.body += bytes.toString('latin1');
     },
+    onEnough() {
+      assert.fail('nothing here is too long');
+    },
   };
   reader.begin();
   const bytes = Buffer.from(text, 'latin1');

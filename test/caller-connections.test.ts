@@ -7,6 +7,7 @@ import type { Outcome } from '../src/model/outcome.ts';
 import {
   assertDelivered,
   assertFailed,
+  type Calling,
   SHORT_LIMITS,
   USER_AGENT,
   until,
@@ -18,6 +19,16 @@ import { createAuthority, createSelfSigned, expired } from './support/tls-author
 const OK = answer('200 OK', 'ok');
 const ok: Script = (socket) => socket.write(OK);
 const PUBLIC_ONLY = { allowPrivate: false };
+
+/** Makes calls, `count` at once, until their connections are idle and known to be left open. */
+async function idle(call: Calling['call'], path: string, count = 1): Promise<void> {
+  for (let round = 0; round < 2; round++) {
+    for (const outcome of await Promise.all(Array.from({ length: count }, () => call(path))))
+      assertDelivered(outcome);
+  }
+  // The event loop looks at the sockets in between.
+  for (let turn = 0; turn < 3; turn++) await new Promise((passed) => setImmediate(passed));
+}
 
 describe('a connection that the callee closes between calls', () => {
   it('does not touch the next call', () =>
@@ -46,15 +57,15 @@ describe('a connection that the callee closes between calls', () => {
 
   // Whether the next call still takes the old connection depends on who is first by microseconds: try it often.
   for (const how of ['end', 'resetAndDestroy'] as const) {
-    it(`at any moment around the next call (${how}): it is delivered once, or was sent and is a reset`, () =>
+    it(`at any moment around the next call (${how}): it is delivered, and sent twice at most`, () =>
       withCallee(
-        (socket, { onConnection }) => {
-          if (onConnection === 0) socket.write(OK);
+        (socket, { text, onConnection }) => {
+          if (onConnection === 0 || text.startsWith('GET /first/')) socket.write(OK);
           // Never answered: the callee closed.
         },
         async ({ callee, call }) => {
           for (let round = 0; round < 200; round++) {
-            assertDelivered(await call(`/first/${round}`));
+            await idle(call, `/first/${round}`);
             const [server] = callee.connections;
             assert.ok(server !== undefined);
             const close = () => server[how]();
@@ -63,13 +74,10 @@ describe('a connection that the callee closes between calls', () => {
             else if (round % 4 === 2) queueMicrotask(close);
             const next = call(`/next/${round}`);
             if (round % 4 === 3) setImmediate(close);
-            const outcome = await next;
-            const sent = callee.requests.filter(({ text }) => text.startsWith(`GET /next/${round} `)).length;
-            if (outcome.delivered) assert.equal(sent, 1);
-            else {
-              assertFailed(outcome, 'reset');
-              assert.ok(sent <= 1);
-            }
+            assertDelivered(await next, 'ok');
+            const sent = callee.requests.filter(({ text }) => text.startsWith(`GET /next/${round} `));
+            assert.ok(sent.length <= 2, `${sent.length} times`);
+            assert.equal(sent.filter(({ onConnection }) => onConnection === 0).length, 1);
             await until(() => callee.connections.size <= 1, 'the old connection is gone');
             for (const socket of callee.connections) socket.destroy();
             await until(() => callee.connections.size === 0, 'the round is over');
@@ -81,7 +89,7 @@ describe('a connection that the callee closes between calls', () => {
   it('right before the write, so that nothing was sent: the call is sent again, once, on a fresh connection', () =>
     withCallee(ok, async ({ callee, caller, call }) => {
       for (let round = 1; round <= 5; round++) {
-        assertDelivered(await call('/first'));
+        await idle(call, '/first');
         const [server] = callee.connections;
         // The reset is at our system before the write, and nobody has looked at it.
         server?.resetAndDestroy();
@@ -92,12 +100,12 @@ describe('a connection that the callee closes between calls', () => {
       }
     }));
 
-  it('a call that is sent again takes no other idle connection, which may have been closed as well', () =>
+  it('a call of which nothing was sent takes no other idle connection, which may have been closed as well', () =>
     withCallee(ok, async ({ callee, caller, call }) => {
-      await Promise.all([call('/first'), call('/first')]);
+      await idle(call, '/first', 2);
       assert.equal(callee.accepted, 2);
       // The one that was idle last is used next.
-      [...callee.connections].at(-1)?.resetAndDestroy();
+      for (const socket of callee.connections) socket.resetAndDestroy();
       assertDelivered(await call('/next'));
       assert.deepEqual(
         callee.requests
@@ -108,25 +116,134 @@ describe('a connection that the callee closes between calls', () => {
       await until(() => caller.openConnections === 1, 'the other idle connection is closed too');
     }));
 
-  it('right before the write, but the callee had the bytes: a reset, and not sent again', () =>
+  for (const how of ['end', 'resetAndDestroy'] as const) {
+    it(`with the next request, and without a word (${how}): it is sent again, once, on a fresh connection`, () =>
+      withCallee(
+        (socket, { text, onConnection }) => {
+          if (text.includes('/first') || onConnection === 0) socket.write(OK);
+          else socket[how]();
+        },
+        async ({ callee, call }) => {
+          await idle(call, '/first');
+          for (const method of ['GET', 'POST'] as const) {
+            assertDelivered(await call('/next', { method }), 'ok');
+            await idle(call, '/first');
+          }
+          const next = callee.requests.filter(({ text }) => text.includes('/next'));
+          assert.deepEqual(
+            next.map(({ onConnection }) => onConnection === 0),
+            [false, true, false, true],
+          );
+        },
+      ));
+
+    it(`on a fresh connection without a word (${how}): the call is a reset, and not sent again`, () =>
+      withCallee(
+        (socket) => socket[how](),
+        async ({ callee, call }) => {
+          assertFailed(await call('/next'), 'reset', /without an answer/);
+          assert.equal(callee.requests.length, 1);
+        },
+      ));
+
+    it(`with the next request, and when it comes again too (${how}): the second end is the outcome`, () =>
+      withCallee(
+        (socket, { text }) => {
+          if (text.includes('/first')) socket.write(OK);
+          else socket[how]();
+        },
+        async ({ callee, call }) => {
+          await idle(call, '/first');
+          assertFailed(await call('/next'), 'reset', /without an answer/);
+          assert.equal(callee.requests.filter(({ text }) => text.includes('/next')).length, 2);
+        },
+      ));
+
+    it(`after the first byte of its answer (${how}): the call is a reset, and not sent again`, () =>
+      withCallee(
+        (socket, { text }) => {
+          if (text.includes('/first')) socket.write(OK);
+          else socket.write('H', () => setTimeout(() => socket[how](), 20));
+        },
+        async ({ callee, call }) => {
+          await idle(call, '/first');
+          assertFailed(await call('/next'), 'reset', /before its answer was whole/);
+          assert.equal(callee.requests.filter(({ text }) => text.includes('/next')).length, 1);
+        },
+      ));
+  }
+
+  it('when it no longer listens: the call that was sent is refused', () =>
     withCallee(
-      (socket, { onConnection }) => {
-        if (onConnection === 0) socket.write(OK);
+      (socket, { text }) => {
+        if (text.includes('/first')) socket.write(OK);
       },
       async ({ callee, call }) => {
-        assertDelivered(await call('/first'));
-        const [server] = callee.connections;
-        server?.end();
-        assertFailed(await call('/next'), 'reset', /without an answer/);
-        await until(() => callee.requests.length === 2, 'the callee reads the request');
-        await new Promise((passed) => setTimeout(passed, 20));
-        assert.equal(callee.requests.length, 2);
+        await idle(call, '/first');
+        const next = call('/next');
+        await until(() => callee.requests.some(({ text }) => text.includes('/next')), 'it is sent');
+        await callee.close();
+        assertFailed(await next, 'refused', /ECONNREFUSED/);
       },
     ));
 
+  it('silence and what is not HTTP are no end: nothing is sent again', () =>
+    withCallee(
+      (socket, { text }) => {
+        if (text.includes('/first')) socket.write(OK);
+        else if (text.includes('/rubbish')) socket.write('SSH-2.0-OpenSSH_9.2p1\r\n');
+      },
+      async ({ callee, call }) => {
+        for (const [path, reason] of [
+          ['/silence', 'timeout_response'],
+          ['/rubbish', 'protocol'],
+        ] as const) {
+          await idle(call, '/first');
+          assertFailed(await call(path), reason);
+          assert.equal(callee.requests.filter(({ text }) => text.includes(path)).length, 1);
+        }
+      },
+      { limits: SHORT_LIMITS },
+    ));
+
+  it('has from the second sending the whole time to the first byte, and from the first the whole exchange', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    let now = 0;
+    const servers: Socket[] = [];
+    await withCallee(
+      (socket, { text }) => {
+        if (text.includes('/first')) socket.write(OK);
+        else servers.push(socket);
+      },
+      async ({ call }) => {
+        for (const [firstMs, secondMs, says] of [
+          [900, 1_010, /^No answer within 1000 ms$/],
+          [1_000, 1_001, /^The answer was not whole within 2000 ms$/],
+        ] as const) {
+          await idle(call, '/first');
+          servers.length = 0;
+          const next = call('/next');
+          await until(() => servers.length === 1, 'it is sent');
+          now += firstMs;
+          t.mock.timers.tick(100);
+          servers[0]?.end();
+          await until(() => servers.length === 2, 'it is sent again');
+          now += 990;
+          t.mock.timers.tick(100);
+          now += secondMs - 990;
+          t.mock.timers.tick(100);
+          const outcome = await next;
+          assertFailed(outcome, 'timeout_response', says);
+          assert.equal(outcome.durationMs, firstMs + secondMs);
+        }
+      },
+      { now: () => now, limits: { connectMs: 5_000, firstByteMs: 1_000, exchangeMs: 2_000 } },
+    );
+  });
+
   it('for all of eight calls at once: each is sent again once', () =>
     withCallee(ok, async ({ callee, call }) => {
-      await Promise.all(Array.from({ length: 8 }, () => call('/first')));
+      await idle(call, '/first', 8);
       assert.equal(callee.accepted, 8);
       const servers = [...callee.connections];
       for (const server of servers) server.resetAndDestroy();
@@ -565,7 +682,10 @@ describe('the life of a caller', () => {
           }
         }
         assert.deepEqual(reasons, { delivered: 48 * 40, reset: 2 * 40 });
-        assert.equal(callee.requests.length, 50 * 40);
+        // A connection that had carried others is reset without a word: the call is sent again, once.
+        const resets = callee.requests.filter(({ text }) => text.includes('/reset'));
+        assert.equal(resets.filter(({ onConnection }) => onConnection === 0).length, 40);
+        assert.equal(callee.requests.length - resets.length, 49 * 40);
         assert.ok(caller.openConnections <= 50, `${caller.openConnections} connections`);
       },
     ));

@@ -146,3 +146,21 @@ test('what the filter keeps out is not called', () => {
     /in spite of the filter/,
   );
 });
+
+test('a call that the callee cut off on a used connection may be followed by one more, and by no third', () => {
+  const cut = call(1, 500, { status: 500, answeredAt: undefined, wasCutOff: true });
+  assert.deepEqual(verdict([cut, call(1, 501)]).violations, []);
+  assert.match(
+    verdict([cut, call(1, 501), call(1, 502)]).violations.join(),
+    /was called again in the same life/,
+  );
+  const again = { ...cut, receivedAt: 501 };
+  assert.match(verdict([cut, again, call(1, 502)]).violations.join(), /was called again in the same life/);
+});
+
+test('a call that was cut off and not made again before a kill was running', () => {
+  const cut = call(1, 9_000, { status: 500, answeredAt: undefined, wasCutOff: true });
+  const { violations, repeats } = verdict([cut, call(1, 11_000)]);
+  assert.deepEqual(violations, []);
+  assert.equal(repeats[0]?.repeatedWhileRunning, 1);
+});

@@ -22,6 +22,8 @@ export type AnswerSink = {
   onHead(head: AnswerHead): void;
   /** A part of the body, without chunks; the bytes are there only until this returns. */
   onBody(bytes: Buffer): void;
+  /** Enough of the answer was read: what else comes is of no interest. */
+  onEnough(): void;
 };
 
 /** A head, and what it was read from: a callee sends mostly the same one again. */

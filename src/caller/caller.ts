@@ -2,13 +2,16 @@
  * Makes one HTTP request and says what it came to (contract, sections 2.2, 2.3 and 6).
  *
  * Hides connections, limits of time and size, redirects that are not followed, and the egress proxy. Promises exactly one
- * outcome per call, whatever the callee does; that each connection goes to an address that was checked; and that a request
- * is sent a second time only when nothing of the first left this machine. Never throws for what a callee does, never reads
- * more of an answer than it must, never retries anything else.
+ * outcome per call, whatever the callee does; that each connection goes to an address that was checked; that a connection is
+ * used again only after the event loop could see that the callee ended it or said more; and that a request is sent a second
+ * time, once and on a fresh connection, only when the one before had carried other calls and ended before the first byte of
+ * an answer. Never throws for what a callee does, never reads more of an answer than it must, never retries anything else.
  *
  * ```
  *   call ──> waiting for a connection ──> sent ──> answered ──> outcome
  *                    connectMs             firstByteMs
+ *                       ^                   │ a used connection ended without a word: once
+ *                       └───────────────────┘
  *            └──────────────────── exchangeMs ────────────────┘
  * ```
  */
@@ -17,11 +20,14 @@ import { createSecureContext, getCACertificates } from 'node:tls';
 import { Bag } from '../model/bag.ts';
 import { ANSWER_BYTES_MAX } from '../model/limits.ts';
 import type { CallRequest, Outcome } from '../model/outcome.ts';
+import { Decoding } from './answer-body.ts';
 import { Call, type CallLimits, type CallSettings } from './call.ts';
 import { type Resolve, resolveBySystem } from './destination.ts';
-import { Line } from './line.ts';
+import { Line, type Manners } from './line.ts';
 import type { ConnectionSettings } from './opening.ts';
+import { ProxyRefusals } from './proxy-refusals.ts';
 import { describeInvalid, originOf, RequestWriter } from './request-text.ts';
+import { Rests } from './rests.ts';
 
 /** [ours] Section 2.3. */
 export const CALL_LIMITS: CallLimits = {
@@ -56,6 +62,10 @@ export type CallPermission = {
 const SWEEP_MS = 100;
 /** Destinations whose connections are kept although idle. Calls in flight are bounded by whoever makes them. */
 const LINES_MAX = 1_000;
+/** So many are closed together when there are more: to look for the longest idle costs as much as for these. */
+const LINES_CLOSED_AT_ONCE = 50;
+/** Origins of which it is remembered how they treat connections; with one more all are learned anew. */
+const MANNERS_MAX = 10_000;
 
 export type Caller = {
   /**
@@ -87,7 +97,12 @@ class HttpCaller implements Caller {
   readonly #sockets = new Set<Socket>();
   readonly #publicLines = new Map<string, Line>();
   readonly #privateLines = new Map<string, Line>();
+  /** With so many lines it is looked for idle ones. */
+  #linesMax = LINES_MAX;
   readonly #calls = new Bag<Call>();
+  readonly #rests = new Rests();
+  /** By origin. */
+  readonly #manners = new Map<string, Manners>();
   #sweeping: NodeJS.Timeout | undefined;
   #onEmpty: (() => void) | undefined;
   readonly #closing = new AbortController();
@@ -97,7 +112,9 @@ class HttpCaller implements Caller {
     const { userAgent, resolve = resolveBySystem, egressProxy, extraCa, connect } = settings;
     const limits = { ...CALL_LIMITS, ...settings.limits };
     const now = settings.now ?? (() => performance.now());
-    this.#settings = { limits, now, hasEgressProxy: egressProxy !== undefined };
+    const hasEgressProxy = egressProxy !== undefined;
+    const proxyRefusals = hasEgressProxy ? new ProxyRefusals() : undefined;
+    this.#settings = { limits, now, proxyRefusals, decoding: new Decoding(now) };
     this.#userAgent = userAgent;
     this.#connection = {
       connectMs: limits.connectMs,
@@ -157,6 +174,7 @@ class HttpCaller implements Caller {
     this.#isClosed = true;
     this.#closing.abort();
     clearInterval(this.#sweeping);
+    this.#rests.stop();
     for (const call of this.#calls.items()) call.forget();
     this.#calls.clear();
     this.#publicLines.clear();
@@ -178,34 +196,55 @@ class HttpCaller implements Caller {
   }
 
   #openLine(origin: string, lines: Map<string, Line>): Line {
-    if (this.#publicLines.size + this.#privateLines.size >= LINES_MAX) this.#closeLongestIdle();
+    if (this.#publicLines.size + this.#privateLines.size >= this.#linesMax) this.#closeLongestIdle();
     const { hostname, port, protocol } = new URL(origin);
     const isTls = protocol === 'https:';
     const line = new Line({
       target: { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(port) || (isTls ? 443 : 80), isTls },
       connection: { ...this.#connection, allowPrivate: lines === this.#privateLines },
-      writer: new RequestWriter(origin, this.#userAgent, this.#settings.hasEgressProxy && !isTls),
+      writer: new RequestWriter(
+        origin,
+        this.#userAgent,
+        this.#settings.proxyRefusals !== undefined && !isTls,
+      ),
+      rests: this.#rests,
+      manners: this.#mannersOf(origin),
       now: this.#settings.now,
     });
     lines.set(origin, line);
     return line;
   }
 
+  #mannersOf(origin: string): Manners {
+    const known = this.#manners.get(origin);
+    if (known !== undefined) return known;
+    if (this.#manners.size >= MANNERS_MAX) this.#manners.clear();
+    const manners: Manners = { leavesOpen: undefined };
+    this.#manners.set(origin, manners);
+    return manners;
+  }
+
   #closeLongestIdle(): void {
-    let longest: { origin: string; line: Line; lines: Map<string, Line> } | undefined;
+    const idle: { origin: string; line: Line; lines: Map<string, Line> }[] = [];
     for (const lines of [this.#publicLines, this.#privateLines]) {
-      for (const [origin, line] of lines) {
-        if (line.running > 0 || (longest && longest.line.idleSince <= line.idleSince)) continue;
-        longest = { origin, line, lines };
-      }
+      for (const [origin, line] of lines) if (line.running === 0) idle.push({ origin, line, lines });
     }
-    longest?.line.closeIdle(Number.POSITIVE_INFINITY);
-    longest?.lines.delete(longest.origin);
+    idle.sort((one, other) => one.line.idleSince - other.line.idleSince);
+    for (const { origin, line, lines } of idle.slice(0, LINES_CLOSED_AT_ONCE)) {
+      line.close();
+      lines.delete(origin);
+    }
+    // While all are in use, nobody looks again at each new one.
+    this.#linesMax = Math.max(
+      LINES_MAX,
+      this.#publicLines.size + this.#privateLines.size + LINES_CLOSED_AT_ONCE,
+    );
   }
 
   /** One timer for all calls and all idle connections, and none when there are neither. */
   #sweep(): void {
     const now = this.#settings.now();
+    this.#linesMax = LINES_MAX;
     for (const call of this.#calls.items()) call.checkLimits(now);
     for (const lines of [this.#publicLines, this.#privateLines]) {
       for (const [origin, line] of lines) {

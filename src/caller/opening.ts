@@ -48,11 +48,16 @@ export type ConnectionSettings = {
 /** `host`: a name, or an address without brackets. */
 export type Target = { readonly host: string; readonly port: number; readonly isTls: boolean };
 
-/** A connection that stands, and who gets its bytes: the first `length` of a buffer that is overwritten after that. */
-export type Wire = { readonly socket: Socket; onBytes(bytes: Buffer, length: number): void };
+/**
+ * A connection that stands, and who gets its bytes: the first `length` of a buffer that is overwritten after that. When
+ * `onBytes` returns false no more is read until the socket is resumed.
+ */
+export type Wire = { readonly socket: Socket; onBytes(bytes: Buffer, length: number): boolean };
 
+/** As much as is read at once: what one connection may have of one turn of the event loop. */
+export const READ_BUFFER_BYTES = 16 * 1024;
 /** Of all connections without TLS: each looks at what it read before the next one reads. */
-const READ_BUFFER = Buffer.allocUnsafeSlow(64 * 1024);
+const READ_BUFFER = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
 /** How long the system waits before it asks an idle peer whether it is still there. */
 const TCP_KEEP_ALIVE_MS = 60_000;
 const PROXY_HEAD_BYTES_MAX = 16 * 1024;
@@ -154,7 +159,8 @@ class Opening {
       port: proxy.port,
       autoSelectFamily: true,
     }).catch((error) => {
-      const { detail } = describeConnectError(error);
+      const { reason, detail } = describeConnectError(error);
+      if (reason === 'local') throw new CallFailure({ reason, detail });
       throw new CallFailure({ reason: 'proxy', detail: `The egress proxy ${told} is not there: ${detail}` });
     });
     if (!this.#target.isTls) return wire;
@@ -179,10 +185,9 @@ class Opening {
     });
     this.#socket = socket;
     onSocket(socket);
-    const wire: Wire = { socket, onBytes: () => {} };
+    const wire: Wire = { socket, onBytes: () => true };
     function onRead(length: number): boolean {
-      wire.onBytes(READ_BUFFER, length);
-      return true;
+      return wire.onBytes(READ_BUFFER, length);
     }
     await standing(socket, 'connect');
     return wire;
@@ -207,8 +212,10 @@ class Opening {
     await standing(secured, 'secureConnect').catch((error) => {
       throw new CallFailure(describeTlsError(error));
     });
-    const wire: Wire = { socket: secured, onBytes: () => {} };
-    secured.on('data', (bytes: Buffer) => wire.onBytes(bytes, bytes.length));
+    const wire: Wire = { socket: secured, onBytes: () => true };
+    secured.on('data', (bytes: Buffer) => {
+      if (!wire.onBytes(bytes, bytes.length)) secured.pause();
+    });
     return wire;
   }
 

@@ -2,7 +2,10 @@
  * What one HTTP request to a callee came to (contract, section 2.3). A failed call is a value, never an exception.
  */
 
-/** Why a call failed. `status` means that the callee answered, and not with 2xx. */
+/**
+ * Why a call failed. `status` means that the callee answered, and not with 2xx; `proxy`, that the egress proxy refused, not
+ * the callee; `local`, that we could not make the call, for want of a file descriptor, a local port or memory.
+ */
 export const FAILURE_REASONS = [
   'status',
   'timeout_connect',
@@ -14,12 +17,11 @@ export const FAILURE_REASONS = [
   'destination_not_allowed',
   'proxy',
   'protocol',
-  /** We could not make the call: no file descriptor, no local port, no memory. */
   'local',
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
 
-/** Whether a failure counts among the attempts that a delivery has: not what is no fault of the callee. */
+/** Whether a failed call uses up one of the order's attempts: what says nothing of the callee costs none. */
 export function costsAnAttempt(reason: FailureReason): boolean {
   return reason !== 'proxy' && reason !== 'local';
 }

@@ -15,6 +15,7 @@ const SOURCES = 12;
 const SOURCE_PAUSE_MS_MAX = 40;
 const FAILING_SHARE = 0.1;
 const ANSWER_MS_MAX = 25;
+const CUTTING_SHARE = 0.02;
 /** A life ends this long after it was ready or, with this share, while it starts. */
 const LIFE_MS = { min: 20, max: 1_200 };
 const EARLY_SHARE = 0.2;
@@ -26,6 +27,7 @@ export async function crashOneProcess(kills: number, random: SeededRandom): Prom
   const callee = await CrashCallee.start({
     failingShare: FAILING_SHARE,
     delayMsMax: ANSWER_MS_MAX,
+    cuttingShare: CUTTING_SHARE,
     random: random.fork(),
   });
   try {
@@ -82,6 +84,7 @@ async function run(given: {
     load.moveTo(address);
     await load.end();
     callee.failingShare = 0;
+    callee.cuttingShare = 0;
     const drainedFrom = performance.now();
     const queues = await drain(address, manual);
     await end('SIGTERM');

@@ -6,13 +6,15 @@
  */
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { SeededRandom } from './crash-random.ts';
 import type { CalleeCall } from './crash-verdict.ts';
 
 export type CrashCalleeOptions = {
   readonly failingShare: number;
   readonly delayMsMax: number;
+  /** Of the calls: the connection is closed instead of an answer. */
+  readonly cuttingShare?: number;
   readonly random: SeededRandom;
   /** Whose calls are told apart; 0: there is one, which calls directly. */
   readonly nodes?: number;
@@ -25,6 +27,10 @@ export class CrashCallee {
   /** Of the calls that are answered 500. */
   failingShare: number;
   readonly #delayMsMax: number;
+  /** Of the calls that get no answer but the end of their connection. */
+  cuttingShare: number;
+  /** Those on which a call was answered. */
+  readonly #used = new WeakSet<Socket>();
   readonly #random: SeededRandom;
   readonly #host: string;
   readonly #server: Server;
@@ -34,6 +40,7 @@ export class CrashCallee {
   private constructor(given: CrashCalleeOptions) {
     this.failingShare = given.failingShare;
     this.#delayMsMax = given.delayMsMax;
+    this.cuttingShare = given.cuttingShare ?? 0;
     this.#random = given.random;
     this.#host = given.host ?? '127.0.0.1';
     this.#server = this.#createServer(0);
@@ -80,14 +87,30 @@ export class CrashCallee {
       });
       // A body that was cut by a kill is not a call: nobody could know its order.
       request.on('end', () => {
-        const status = this.#random.isTrue(this.failingShare) ? 500 : 200;
+        const { socket } = request;
+        const isCut = this.cuttingShare > 0 && this.#random.isTrue(this.cuttingShare);
+        const wasCutOff = isCut && this.#used.has(socket);
+        const status = isCut || this.#random.isTrue(this.failingShare) ? 500 : 200;
         const { interfaceName, orderId } = parse(request.url ?? '', body);
-        const call: CalleeCall = { node, interfaceName, orderId, status, receivedAt, answeredAt: undefined };
+        const call: CalleeCall = {
+          node,
+          interfaceName,
+          orderId,
+          status,
+          receivedAt,
+          answeredAt: undefined,
+          wasCutOff,
+        };
         this.calls.push(call);
         setTimeout(
           () => {
-            // Before the answer leaves: as a callee sees it, from here on the order is delivered.
-            call.answeredAt = performance.now();
+            // Before the answer leaves: as a callee sees it, from here on the order is delivered, or failed.
+            if (!wasCutOff) call.answeredAt = performance.now();
+            if (isCut) {
+              socket.destroy();
+              return;
+            }
+            this.#used.add(socket);
             response.writeHead(status).end();
           },
           this.#random.integer(0, this.#delayMsMax),

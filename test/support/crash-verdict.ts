@@ -6,6 +6,9 @@
  * Where there are several nodes, each has its own lives, and a call belongs to a life of the node that made it. A fault that
  * a node lives through, such as a database that is away, is judged as its death, since it may cost as much. When a node is
  * paused, another may make a call sooner than the one that the paused node had begun arrives; that one was running.
+ * A call that the callee cut off, on a connection that it had answered on before, is followed by another for the same order
+ * within one life: that is promised, and is counted nowhere. One that it cut off on a fresh connection is a failed one.
+ *
  * A call is *repeated* when the callee had answered an earlier call for the same interface and order with 200, or when
  * it comes sooner after a 500 than the order could be due; either way its outcome was not committed. What is repeated in
  * a later life is charged to the end of the life of the call before it:
@@ -39,6 +42,11 @@ export type CalleeCall = {
   readonly receivedAt: number;
   /** Undefined: never. */
   answeredAt: number | undefined;
+  /**
+   * The callee closed a connection that had carried other calls, instead of answering. The caller makes such a call once
+   * more, at once, within the same call: it is running until that one ends.
+   */
+  wasCutOff?: boolean;
 };
 
 /** Those of one node are in the order of time. */
@@ -184,6 +192,9 @@ class RepeatCounter {
       const wasDue = call.receivedAt >= drainedFrom || call.receivedAt - answeredAt >= OWED_MS_MIN;
       if (before.status === 500 && wasDue) continue;
       const life = this.#lifeOf(before);
+      // It came on a fresh connection, which cannot be cut off in this sense, or it is another attempt.
+      const isItsOther = !call.wasCutOff || call.receivedAt - before.receivedAt >= OWED_MS_MIN;
+      if (before.wasCutOff && isItsOther && this.#lifeOf(call) === life) continue;
       const { death } = this.#lives[life] as Life;
       const again = this.#lifeOf(call);
       if (
