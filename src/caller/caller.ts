@@ -18,8 +18,9 @@ import { Bag } from '../model/bag.ts';
 import { ANSWER_BYTES_MAX } from '../model/limits.ts';
 import type { CallRequest, Outcome } from '../model/outcome.ts';
 import { Call, type CallLimits, type CallSettings } from './call.ts';
-import { type Resolve, resolveBySystem } from './destination.ts';
+import type { Resolve } from './destination.ts';
 import { Line } from './line.ts';
+import { createNames, type Names } from './names.ts';
 import type { ConnectionSettings } from './opening.ts';
 import { describeInvalid, originOf, RequestWriter } from './request-text.ts';
 
@@ -36,6 +37,7 @@ export type CallerSettings = {
   readonly userAgent: string;
   /** Those that are left out are as in CALL_LIMITS. */
   readonly limits?: Partial<CallLimits> | undefined;
+  /** By default the caller has names of its own (`createNames`), with the time that connecting has. */
   readonly resolve?: Resolve | undefined;
   /** `http://host:port`. */
   readonly egressProxy?: string | undefined;
@@ -84,6 +86,7 @@ class HttpCaller implements Caller {
   readonly #settings: CallSettings;
   readonly #userAgent: string;
   readonly #connection: Omit<ConnectionSettings, 'allowPrivate'>;
+  readonly #names: Names | undefined;
   readonly #sockets = new Set<Socket>();
   readonly #publicLines = new Map<string, Line>();
   readonly #privateLines = new Map<string, Line>();
@@ -94,14 +97,16 @@ class HttpCaller implements Caller {
   #isClosed = false;
 
   constructor(settings: CallerSettings) {
-    const { userAgent, resolve = resolveBySystem, egressProxy, extraCa, connect } = settings;
+    const { userAgent, egressProxy, extraCa, connect } = settings;
     const limits = { ...CALL_LIMITS, ...settings.limits };
     const now = settings.now ?? (() => performance.now());
     this.#settings = { limits, now, hasEgressProxy: egressProxy !== undefined };
     this.#userAgent = userAgent;
+    const names = settings.resolve ?? createNames({ limitMs: limits.connectMs });
+    this.#names = typeof names === 'function' ? undefined : names;
     this.#connection = {
       connectMs: limits.connectMs,
-      resolve: shareLookups(resolve),
+      resolve: typeof names === 'function' ? names : names.resolve,
       egressProxy: egressProxy === undefined ? undefined : parseProxy(egressProxy),
       secureContext:
         extraCa === undefined
@@ -156,6 +161,7 @@ class HttpCaller implements Caller {
   async destroy(): Promise<void> {
     this.#isClosed = true;
     this.#closing.abort();
+    this.#names?.close();
     clearInterval(this.#sweeping);
     for (const call of this.#calls.items()) call.forget();
     this.#calls.clear();
@@ -217,18 +223,6 @@ class HttpCaller implements Caller {
     clearInterval(this.#sweeping);
     this.#sweeping = undefined;
   }
-}
-
-/** Many connections to one name that are begun together need one answer; none is kept after it came. */
-function shareLookups(resolve: Resolve): Resolve {
-  const asked = new Map<string, ReturnType<Resolve>>();
-  return (host) => {
-    const running = asked.get(host);
-    if (running !== undefined) return running;
-    const answer = resolve(host).finally(() => asked.delete(host));
-    asked.set(host, answer);
-    return answer;
-  };
 }
 
 /** @throws Error for a setting that is no `http://host:port`. */

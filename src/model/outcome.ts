@@ -14,6 +14,7 @@ export const FAILURE_REASONS = [
   'destination_not_allowed',
   'proxy',
   'protocol',
+  'local',
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
 

@@ -68,6 +68,8 @@ export async function startServer(
   const serverParts: ServerParts = {
     store,
     caller: callee,
+    resolve: async () => [{ address: '8.8.8.8', family: 4 }],
+    hasEgressProxy: false,
     clock: () => time.now,
     log: false,
     version: '1.2.3',
