@@ -244,7 +244,7 @@ describe('through an egress proxy', () => {
             return [{ address: '10.0.0.1', family: 4 }];
           },
         },
-        refuse: sayAndClose(answer('502 Bad Gateway')),
+        refuse: sayAndClose(answer('502 Bad Gateway').toString()),
       },
     );
   });
