@@ -15,6 +15,7 @@ test('names of one institution that stay silent cost another nothing, and the sy
     join(import.meta.dirname, 'support/names-in-own-network.ts'),
     {
       hosts: '127.0.0.1 localhost\n127.0.0.1 listed.example # and not in DNS\n',
+      signal: t.signal,
       resolver: 'nameserver 127.0.0.1\nsearch corp.example\n',
     },
   );

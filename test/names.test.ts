@@ -28,7 +28,7 @@ async function start(t: TestContext, given: Given = {}) {
     clock,
     hostsFile,
     resolverFile,
-    openAsker: dns.openAsker,
+    askers: dns,
     hasIpv6: () => given.hasIpv6 ?? true,
   });
   t.after(() => names.close());
@@ -75,7 +75,7 @@ describe('a name that is never answered for', () => {
     for (const [n, detail] of (await Promise.all(silent)).entries()) {
       assert.equal(detail, `silent${n}.example was not resolved within 5000 ms`);
     }
-    assert.equal(dns.open, 0);
+    assert.equal(dns.inUse, 0);
   });
 
   it('is asked for again by whoever asks next, and found once it is answered for', async (t) => {
@@ -94,7 +94,7 @@ describe('a name that is never answered for', () => {
     const [second, third] = [look('late.example'), look('late.example')];
     await clock.advance(100);
     assert.match(first.value ?? '', /not resolved within/);
-    assert.equal(dns.open, 1);
+    assert.equal(dns.inUse, 1);
     for (const question of dns.questions.slice(-2)) question.answer('2606:4700::1111', PUBLIC);
     assert.deepEqual(await Promise.all([second, third]), Array(2).fill(`2606:4700::1111 ${PUBLIC}`));
   });
@@ -109,7 +109,7 @@ describe('a name that is never answered for', () => {
       [first, second],
       Array(2).fill({ value: 'silent.example was not resolved within 5000 ms' }),
     );
-    assert.equal(dns.open, 0);
+    assert.equal(dns.inUse, 0);
   });
 
   it('fails sooner where resolv.conf has less patience', async (t) => {
@@ -130,7 +130,7 @@ describe('a name that is never answered for', () => {
     names.close();
     assert.match(await silent, /not resolved any more/);
     assert.match(await look('other.example'), /not resolved any more/);
-    assert.equal(dns.open, 0);
+    assert.equal(dns.inUse, 0);
   });
 });
 
@@ -242,7 +242,7 @@ describe('the two families', () => {
       assert.deepEqual(seen, {});
       await clock.advance(1);
       assert.equal(seen.value, address);
-      assert.equal(dns.open, 0);
+      assert.equal(dns.inUse, 0);
     }
   });
 
@@ -444,7 +444,7 @@ describe('the files', () => {
     await clock.advance(LIMIT_MS);
     assert.equal(seen.value, 'hook was not resolved within 5000 ms');
     assert.ok(!dns.asked.includes('hook'));
-    assert.equal(dns.open, 0);
+    assert.equal(dns.inUse, 0);
   });
 
   it('with domains to search: a dot at the end means the name itself and nothing else', async (t) => {

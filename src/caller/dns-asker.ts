@@ -4,13 +4,17 @@
  * A lookup has a socket of its own, for two reasons: an answer is the harder to forge the less of its port is known, and c-ares
  * makes its patience depend on how fast a server was before, so that a slow name would get no answer after quick ones. Many
  * names that stay silent must not use up the descriptors of everybody, though, so only so many lookups have this; those
- * beyond it share a socket for each server, at which c-ares asks again and again.
+ * beyond it share a socket for each server, at which c-ares asks again by itself.
  */
 import { Resolver } from 'node:dns/promises';
 import { closeSync, openSync } from 'node:fs';
 import { devNull } from 'node:os';
 
-export type AddressRecord = { readonly address: string /** Seconds. */; readonly ttl: number };
+export type AddressRecord = {
+  readonly address: string;
+  /** Seconds. */
+  readonly ttl: number;
+};
 
 /** Asks one server for what one lookup needs. */
 export type Asker = {
@@ -20,37 +24,49 @@ export type Asker = {
   end(): void;
 };
 
-/** `undefined`: the servers that c-ares finds by itself. */
-export type OpenAsker = (nameserver: string | undefined) => Asker;
+export type Askers = {
+  /** `undefined`: the servers that c-ares finds by itself. */
+  open(nameserver: string | undefined): Asker;
+  /** Ends all of them. */
+  close(): void;
+};
 
-/** Lookups that have sockets of their own: so many for each server that they ask, of which there are three at most. */
+/** Sockets at once that serve one lookup only. */
 const OWN_SOCKETS_MAX = 256;
 /** On a shared socket: how long c-ares waits for a server that it does not know yet, before it asks again. */
 const SHARED_FIRST_MS = 1_000;
-/** c-ares waits 250 ms at least, and about twice as long each time: this takes it past every limit that is usual. */
-const SHARED_TRIES = 7;
+/**
+ * It waits about twice as long each time, and for a server that it knows to be fast it begins with a second or less. What it
+ * gives up the lookup has asked again by then; more would be a flood when many names stay silent.
+ */
+const SHARED_TRIES = 3;
 
 /** `limitMs`: no lookup waits longer. */
-export function createAskers({ limitMs }: { readonly limitMs: number }): OpenAsker {
+export function createAskers({ limitMs }: { readonly limitMs: number }): Askers {
   const shared = new Map<string | undefined, Resolver>();
-  let ownSockets = 0;
+  const own = new Set<Resolver>();
 
-  return (nameserver) => {
-    const hasOwn = ownSockets < OWN_SOCKETS_MAX;
-    const resolver = hasOwn
-      ? createResolver(nameserver, { timeout: limitMs, tries: 1 })
-      : sharedResolver(nameserver);
-    if (hasOwn) ownSockets += 1;
-    let isEnded = false;
-    return {
-      ask: (name, family) => ask(resolver, name, family),
-      end() {
-        if (!hasOwn || isEnded) return;
-        isEnded = true;
-        ownSockets -= 1;
-        resolver.cancel();
-      },
-    };
+  return {
+    open(nameserver) {
+      if (own.size >= OWN_SOCKETS_MAX) {
+        const resolver = sharedResolver(nameserver);
+        // What nobody waits for any more goes on for some seconds: to cancel it would cancel the questions of others.
+        return { ask: (name, family) => ask(resolver, name, family), end() {} };
+      }
+      const resolver = createResolver(nameserver, { timeout: limitMs, tries: 1 });
+      own.add(resolver);
+      return {
+        ask: (name, family) => ask(resolver, name, family),
+        end() {
+          if (own.delete(resolver)) resolver.cancel();
+        },
+      };
+    },
+    close() {
+      for (const resolver of [...own, ...shared.values()]) resolver.cancel();
+      own.clear();
+      shared.clear();
+    },
   };
 
   function sharedResolver(nameserver: string | undefined): Resolver {

@@ -13,7 +13,7 @@
  */
 import type { Clock } from '../model/clock.ts';
 import type { ResolvedAddress } from './destination.ts';
-import type { AddressRecord, OpenAsker } from './dns-asker.ts';
+import type { AddressRecord, Asker, Askers } from './dns-asker.ts';
 
 /**
  * How long the second family is waited for when the first has its addresses, or says that there is no such name. Addresses
@@ -36,7 +36,7 @@ export type InquiryParts = {
   /** How often each is asked, 1 or more. */
   readonly rounds: number;
   readonly slotMs: number;
-  readonly openAsker: OpenAsker;
+  readonly askers: Pick<Askers, 'open'>;
   readonly clock: Clock;
 };
 
@@ -48,7 +48,9 @@ export class Inquiry {
   readonly #settling = Promise.withResolvers<DnsAnswer>();
   /** To be asked yet, the next one first. */
   readonly #next: (string | undefined)[];
-  /** Ends of what was begun. */
+  /** Of the servers that were asked: one that is asked again is asked from the same socket. */
+  readonly #askers = new Map<string | undefined, Asker>();
+  /** Ends of the waits for a second family. */
   readonly #ends: (() => void)[] = [];
   #cancelSlot: () => void = () => {};
   /** Servers that were asked, and have neither answered nor failed. */
@@ -70,6 +72,7 @@ export class Inquiry {
     this.#isEnded = true;
     this.#cancelSlot();
     for (const end of this.#ends.splice(0)) end();
+    for (const asker of this.#askers.values()) asker.end();
   }
 
   #askNext(): void {
@@ -93,8 +96,8 @@ export class Inquiry {
   }
 
   async #askServer(nameserver: string | undefined): Promise<DnsAnswer> {
-    const asker = this.#parts.openAsker(nameserver);
-    this.#ends.push(() => asker.end());
+    const asker = this.#askers.get(nameserver) ?? this.#parts.askers.open(nameserver);
+    this.#askers.set(nameserver, asker);
     const records = await this.#bothFamilies([asker.ask(this.#name, 4), asker.ask(this.#name, 6)]);
     const addresses = records.flatMap((ofFamily, index) =>
       ofFamily.map(({ address }) => ({ address, family: index === 0 ? 4 : 6 })),

@@ -13,7 +13,7 @@
 import { hostname, networkInterfaces } from 'node:os';
 import { type Clock, systemClock } from '../model/clock.ts';
 import type { Resolve, ResolvedAddress } from './destination.ts';
-import { createAskers, type OpenAsker } from './dns-asker.ts';
+import { type Askers, createAskers } from './dns-asker.ts';
 import { type DnsAnswer, Inquiry } from './dns-inquiry.ts';
 import { HOSTS_BYTES_MAX, type Hosts, hostsName, isLocalhost, LOOPBACK, parseHosts } from './hosts-file.ts';
 import { NotResolvedInTime, TooManyAddresses } from './name-error.ts';
@@ -39,7 +39,7 @@ export type NamesSettings = {
   readonly clock?: Clock | undefined;
   readonly hostsFile?: string | undefined;
   readonly resolverFile?: string | undefined;
-  readonly openAsker?: OpenAsker | undefined;
+  readonly askers?: Askers | undefined;
   /** Whether this machine can reach addresses of IPv6. */
   readonly hasIpv6?: (() => boolean) | undefined;
 };
@@ -75,7 +75,7 @@ export function createNames(settings: NamesSettings): Names {
 class SharedNames {
   readonly #limitMs: number;
   readonly #clock: Clock;
-  readonly #openAsker: OpenAsker;
+  readonly #askers: Askers;
   readonly #hasIpv6: () => boolean;
   readonly #hosts: WatchedFile<Hosts>;
   readonly #config: WatchedFile<ResolverConfig>;
@@ -97,7 +97,7 @@ class SharedNames {
     } = settings;
     this.#limitMs = limitMs;
     this.#clock = clock;
-    this.#openAsker = settings.openAsker ?? createAskers({ limitMs });
+    this.#askers = settings.askers ?? createAskers({ limitMs });
     this.#hasIpv6 = settings.hasIpv6 ?? knownFor(IPV6_KNOWN_MS, clock, hasGlobalIpv6);
     const onChange = () => {
       this.#changes += 1;
@@ -145,6 +145,7 @@ class SharedNames {
   close(): void {
     this.#isClosed = true;
     for (const abort of this.#aborts) abort(closedError());
+    this.#askers.close();
   }
 
   #takeKept(name: string): readonly ResolvedAddress[] | undefined {
@@ -195,8 +196,8 @@ class SharedNames {
     const cancelLimit = this.#clock.after(limitMs, () => limit.reject(new NotResolvedInTime(limitMs)));
     this.#aborts.add(limit.reject);
     try {
-      const { openAsker, clock } = { openAsker: this.#openAsker, clock: this.#clock };
-      const parts = { nameservers, rounds: attempts, slotMs, openAsker, clock };
+      const [askers, clock] = [this.#askers, this.#clock];
+      const parts = { nameservers, rounds: attempts, slotMs, askers, clock };
       const answer = await firstFound(candidateNames(name, config), name, async (candidate) => {
         const inquiry = new Inquiry(candidate, parts);
         try {

@@ -1,6 +1,6 @@
 /** DNS in the hands of a test: each question waits until the test answers it, or is answered from a table. */
 import { isIP } from 'node:net';
-import type { AddressRecord, OpenAsker } from '../../src/caller/dns-asker.ts';
+import type { AddressRecord, Asker, Askers } from '../../src/caller/dns-asker.ts';
 
 export type FakeQuestion = {
   readonly name: string;
@@ -11,18 +11,18 @@ export type FakeQuestion = {
   fail(code: string): void;
 };
 
-export class FakeDns {
+export class FakeDns implements Askers {
   /** All that were asked, in order. */
   readonly questions: FakeQuestion[] = [];
-  /** Lookups that have begun with a server and not ended. */
-  open = 0;
+  /** Askers that were opened and not ended. */
+  inUse = 0;
   /** Seconds, of every answer. */
   ttl = 60;
   /** What to do with a question at once; undefined leaves it waiting. */
   onQuestion: ((question: FakeQuestion) => void) | undefined;
 
-  readonly openAsker: OpenAsker = (nameserver) => {
-    this.open += 1;
+  open(nameserver: string | undefined): Asker {
+    this.inUse += 1;
     let isEnded = false;
     return {
       ask: (name, family) => {
@@ -39,11 +39,13 @@ export class FakeDns {
         return promise;
       },
       end: () => {
-        if (!isEnded) this.open -= 1;
+        if (!isEnded) this.inUse -= 1;
         isEnded = true;
       },
     };
-  };
+  }
+
+  close(): void {}
 
   /** Names that were asked for, one entry for each question about IPv4. */
   get asked(): string[] {

@@ -11,7 +11,8 @@ import { temporaryFolder } from './temporary-folder.ts';
 
 /** `$0`: the folder with both files; then the command. */
 const ENTER = `ip link set lo up && mount --bind "$0/hosts" /etc/hosts && mount --bind "$0/resolv.conf" /etc/resolv.conf && exec "$@"`;
-const UNSHARE = ['--mount', '--net', '--propagation', 'private', 'sh', '-c'];
+/** Its own processes too, so that none of them outlives it. */
+const UNSHARE = '--mount --net --propagation private --pid --fork --kill-child --mount-proc sh -c'.split(' ');
 
 /** Why there can be none here; undefined: there can. */
 export function ownNetworkMissing(): string | undefined {
@@ -29,17 +30,20 @@ export function ownNetworkMissing(): string | undefined {
 /** Runs a file of tests to its end; `report` is what it printed. */
 export async function runInOwnNetwork(
   file: string,
-  { hosts, resolver }: { readonly hosts: string; readonly resolver: string },
+  given: { readonly hosts: string; readonly resolver: string; readonly signal: AbortSignal },
 ): Promise<{ readonly code: number | null; readonly report: string }> {
   const folder = temporaryFolder();
   try {
-    writeFileSync(join(folder.path, 'hosts'), hosts);
-    writeFileSync(join(folder.path, 'resolv.conf'), resolver);
+    writeFileSync(join(folder.path, 'hosts'), given.hosts);
+    writeFileSync(join(folder.path, 'resolv.conf'), given.resolver);
     // It reports to whoever reads its output, not to the runner of the test that started it.
     const { NODE_TEST_CONTEXT: _, ...env } = process.env;
     const command = [process.execPath, '--test-reporter=spec', file];
     const child = spawn('unshare', [...UNSHARE, ENTER, folder.path, ...command], {
       env,
+      signal: given.signal,
+      // While it waits for the command it minds no other.
+      killSignal: 'SIGKILL',
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     const [report, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')]);
