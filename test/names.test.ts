@@ -348,6 +348,17 @@ describe('of several servers', () => {
     assert.equal(seen.value, '1.1.1.1');
   });
 
+  it('one that stays silent is listened to after the others have failed', async (t) => {
+    const { clock, dns, look } = await start(t, { resolver: `${resolver}options attempts:1\n` });
+    dns.onQuestion = (question) => question.nameserver === '10.0.0.2' && question.fail('ESERVFAIL');
+    const seen = watch(look('slow.example'));
+    await clock.advance(1_500);
+    assert.deepEqual([dns.asked.length, seen], [2, {}]);
+    for (const question of dns.questions.slice(0, 2)) question.answer('1.1.1.1');
+    await settle();
+    assert.equal(seen.value, '1.1.1.1');
+  });
+
   it('a shortage of this machine is its own, whichever is asked', async (t) => {
     const { dns, names } = await start(t, { resolver });
     dns.onQuestion = (question) => question.fail('EMFILE');
