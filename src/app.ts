@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { createCaller } from './caller/caller.ts';
+import { createNames } from './caller/names.ts';
 import { holdDataFolder, keptEncryptionKey } from './data-folder.ts';
 import { type EngineThread, type EngineThreadOptions, startEngineThread } from './engine-thread.ts';
 import { createServer } from './http/server.ts';
@@ -48,10 +49,14 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
     const engine = await startEngineThread(engineOptions(settings, database, extraCa));
     releasers.push(() => stopEngine(engine, settings.stopGraceMs, log));
 
-    // For previews and test calls only: deliveries are the engine's.
+    const names = createNames({ limitMs: settings.connectTimeoutMs });
+    releasers.push(() => names.close());
+
+    // For test calls only: deliveries are the engine's.
     const caller = createCaller({
       userAgent: USER_AGENT,
       limits: callLimits(settings),
+      resolve: names.resolve,
       ...(settings.egressProxy === '' ? {} : { egressProxy: settings.egressProxy }),
       ...(extraCa === '' ? {} : { extraCa }),
     });
@@ -68,6 +73,7 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
       store,
       importStore: orderWriter ?? store,
       caller,
+      resolve: names.resolve,
       hasEgressProxy: settings.egressProxy !== '',
       clock: Date.now,
       log,

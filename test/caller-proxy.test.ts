@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { type CallerSettings, createCaller } from '../src/caller/caller.ts';
+import type { Resolve } from '../src/caller/destination.ts';
 import {
   assertDelivered,
   assertFailed,
@@ -221,40 +222,69 @@ describe('through an egress proxy', () => {
       },
     ));
 
-  it('the destination is checked all the same, as far as the name resolves here', () =>
-    withProxy(
+  it('a name is the proxy’s to resolve and is not resolved here; an address is checked all the same', () => {
+    const resolved: string[] = [];
+    return withProxy(
       async ({ proxy, callee, call }) => {
         assertFailed(await call('/', {}, PUBLIC_ONLY), 'destination_not_allowed', /loopback/);
-        assertFailed(
-          await call('http://bad.example/', {}, PUBLIC_ONLY),
-          'destination_not_allowed',
-          /10\.0\.0\.1/,
-        );
-        assertFailed(
-          await call('https://bad.example/', {}, PUBLIC_ONLY),
-          'destination_not_allowed',
-          /10\.0\.0\.1/,
-        );
+        for (const scheme of ['http', 'https']) {
+          const outcome = await call(`${scheme}://localhost:${callee.port}/`, {}, PUBLIC_ONLY);
+          assertFailed(outcome, 'destination_not_allowed', /127\.0\.0\.1, which is not public: loopback/);
+        }
         assert.deepEqual([proxy.requests, callee.accepted], [[], 0]);
-        // Only the proxy knows the name.
-        const outcome = await call('http://unknown.example/7', {}, PUBLIC_ONLY);
-        assertFailed(outcome, 'status', /502/);
-        assert.deepEqual(proxy.requests, ['GET http://unknown.example/7']);
+        assertFailed(await call('http://inside.example/7', {}, PUBLIC_ONLY), 'status', /502/);
+        assertFailed(await call('https://inside.example/7', {}, PUBLIC_ONLY), 'proxy', /502/);
+        assert.deepEqual(proxy.requests, ['GET http://inside.example/7', 'CONNECT inside.example:443']);
+        assert.deepEqual(resolved, []);
       },
       {
         settings: {
           resolve: async (host) => {
-            if (host === 'bad.example') return [{ address: '10.0.0.1', family: 4 }];
-            throw Object.assign(new Error('no such name'), { code: 'ENOTFOUND' });
+            resolved.push(host);
+            return [{ address: '10.0.0.1', family: 4 }];
           },
         },
-        refuse: (socket, line) => {
-          if (!line.includes('unknown.example')) return false;
-          socket.write(answer('502 Bad Gateway'));
-          return true;
-        },
+        refuse: sayAndClose(answer('502 Bad Gateway').toString()),
       },
-    ));
+    );
+  });
+
+  it('the name of the proxy itself is resolved as every name is', async () => {
+    const proxy = await startProxy();
+    const resolved: string[] = [];
+    const resolve: Resolve = async (host) => {
+      resolved.push(host);
+      return [{ address: '127.0.0.1', family: 4 }];
+    };
+    const egressProxy = `http://proxy.example:${proxy.port}`;
+    try {
+      await withCallee(ok, async ({ call }) => assertDelivered(await call('/7'), 'ok'), {
+        egressProxy,
+        resolve,
+      });
+      assert.deepEqual(resolved, ['proxy.example']);
+    } finally {
+      await proxy.close();
+    }
+  });
+
+  it('a proxy whose name does not resolve, or is never answered for, is the reason', async () => {
+    const noSuchName: Resolve = () =>
+      Promise.reject(Object.assign(new Error('queryA'), { code: 'ENOTFOUND' }));
+    const never: Resolve = () => new Promise(() => {});
+    for (const [resolve, says] of [
+      [noSuchName, /^The egress proxy is not found: proxy\.example does not resolve: no such name/],
+      [never, /^The egress proxy proxy\.example:3128 was not resolved within 300 ms$/],
+    ] as const) {
+      const settings = { egressProxy: 'http://proxy.example:3128', resolve, limits: SHORT_LIMITS };
+      for (const callee of [{}, { tls }]) {
+        await withCallee(ok, async ({ call }) => assertFailed(await call(), 'proxy', says), {
+          ...settings,
+          callee,
+        });
+      }
+    }
+  });
 
   it('a setting that is no http://host:port stops the start', () => {
     for (const egressProxy of [

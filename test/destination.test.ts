@@ -8,6 +8,7 @@ import {
   type Resolve,
   resolveDestination,
 } from '../src/caller/destination.ts';
+import { createNames } from '../src/caller/names.ts';
 import { compileTemplate } from '../src/template/template.ts';
 
 /**
@@ -324,8 +325,43 @@ describe('resolving a destination', () => {
     }
   });
 
-  it('localhost, as the system resolves it, is refused', async () => {
-    const verdict = await resolveDestination({ host: 'localhost', allowPrivate: false });
+  it('a shortage of this machine is not the name’s fault', async () => {
+    for (const code of ['EMFILE', 'ENFILE', 'ENOMEM', 'EAI_MEMORY']) {
+      const resolve: Resolve = () => Promise.reject(Object.assign(new Error(`${code}: none left`), { code }));
+      const verdict = await resolveDestination({ host: 'good.example', allowPrivate: false, resolve });
+      assert.ok(!verdict.allowed);
+      assert.equal(verdict.reason, 'local');
+      assert.equal(verdict.detail, `good.example does not resolve: ${code}: none left`);
+    }
+  });
+
+  it('behind an egress proxy no name is resolved, and that is said', async () => {
+    const question = { host: 'partner.example', allowPrivate: false, resolve: never, hasEgressProxy: true };
+    assert.deepEqual(await resolveDestination(question), {
+      allowed: true,
+      addresses: [],
+      detail:
+        'the egress proxy resolves partner.example, and decides by its own rules whether it may be called',
+    });
+  });
+
+  it('behind an egress proxy an address, and what is one by definition, is judged all the same', async () => {
+    const behindProxy = { resolve: never, hasEgressProxy: true };
+    for (const host of ['10.0.0.1', '[::1]', 'localhost', 'localhost.', 'db.localhost']) {
+      const verdict = await resolveDestination({ host, allowPrivate: false, ...behindProxy });
+      assert.ok(!verdict.allowed, host);
+      assert.equal(verdict.reason, 'destination_not_allowed');
+      assert.ok((await resolveDestination({ host, allowPrivate: true, ...behindProxy })).allowed);
+    }
+    assert.deepEqual(await resolveDestination({ host: '8.8.8.8', allowPrivate: false, ...behindProxy }), {
+      allowed: true,
+      addresses: [{ address: '8.8.8.8', family: 4 }],
+    });
+  });
+
+  it('localhost is refused', async () => {
+    const { resolve } = createNames({ limitMs: 5_000 });
+    const verdict = await resolveDestination({ host: 'localhost', allowPrivate: false, resolve });
     assert.ok(!verdict.allowed);
     assert.equal(verdict.reason, 'destination_not_allowed');
   });

@@ -300,6 +300,34 @@ describe('a preview', () => {
     ]);
   });
 
+  it('says that the egress proxy resolves, and saving says it too; neither resolves', async (t) => {
+    const resolve = () => Promise.reject(new Error('resolved behind an egress proxy'));
+    const behindProxy = await startServer({ hasEgressProxy: true, resolve });
+    t.after(() => behindProxy.close());
+    await behindProxy.createVenue();
+    await behindProxy.putOrder('5');
+    await behindProxy.openDestination('partner.example:443');
+    const detail =
+      'the egress proxy resolves partner.example, and decides by its own rules whether it may be called';
+    const saved = await behindProxy.post(INTERFACES, INTERFACE);
+    assert.deepEqual(saved.json.warnings, [
+      { path: 'url', message: `The destination is not checked here: ${detail}.` },
+    ]);
+    const { json } = await behindProxy.post(`${INTERFACES}/${saved.json.id}/preview`, { orderId: '5' });
+    assert.deepEqual(json.destination, { allowed: true, detail });
+    assert.equal((json as unknown as { wouldCall: boolean }).wouldCall, true);
+
+    await behindProxy.openDestination('10.0.0.1:443');
+    const literal = await behindProxy.post(INTERFACES, { ...INTERFACE, url: 'https://10.0.0.1/${orderId}' });
+    assert.deepEqual(literal.json.warnings, [
+      {
+        path: 'url',
+        message:
+          'Nothing is called yet: 10.0.0.1 is not public: private; an administrator can open it with allowPrivate.',
+      },
+    ]);
+  });
+
   it('says that a paused or simulating interface would not call', async () => {
     for (const changes of [{ active: false }, { simulation: true }]) {
       const { json } = await preview(await server.createInterface(changes));

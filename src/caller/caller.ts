@@ -22,8 +22,9 @@ import { ANSWER_BYTES_MAX } from '../model/limits.ts';
 import type { CallRequest, Outcome } from '../model/outcome.ts';
 import { Decoding } from './answer-body.ts';
 import { Call, type CallLimits, type CallSettings } from './call.ts';
-import { type Resolve, resolveBySystem } from './destination.ts';
+import type { Resolve } from './destination.ts';
 import { Line, type Manners } from './line.ts';
+import { createNames, type Names } from './names.ts';
 import type { ConnectionSettings } from './opening.ts';
 import { ProxyRefusals } from './proxy-refusals.ts';
 import { describeInvalid, originOf, RequestWriter } from './request-text.ts';
@@ -42,6 +43,7 @@ export type CallerSettings = {
   readonly userAgent: string;
   /** Those that are left out are as in CALL_LIMITS. */
   readonly limits?: Partial<CallLimits> | undefined;
+  /** By default the caller has names of its own (`createNames`), with the time that connecting has. */
   readonly resolve?: Resolve | undefined;
   /** `http://host:port`. */
   readonly egressProxy?: string | undefined;
@@ -94,6 +96,7 @@ class HttpCaller implements Caller {
   readonly #settings: CallSettings;
   readonly #userAgent: string;
   readonly #connection: Omit<ConnectionSettings, 'allowPrivate'>;
+  readonly #names: Names | undefined;
   readonly #sockets = new Set<Socket>();
   readonly #publicLines = new Map<string, Line>();
   readonly #privateLines = new Map<string, Line>();
@@ -109,16 +112,18 @@ class HttpCaller implements Caller {
   #isClosed = false;
 
   constructor(settings: CallerSettings) {
-    const { userAgent, resolve = resolveBySystem, egressProxy, extraCa, connect } = settings;
+    const { userAgent, egressProxy, extraCa, connect } = settings;
     const limits = { ...CALL_LIMITS, ...settings.limits };
     const now = settings.now ?? (() => performance.now());
     const hasEgressProxy = egressProxy !== undefined;
     const proxyRefusals = hasEgressProxy ? new ProxyRefusals() : undefined;
     this.#settings = { limits, now, proxyRefusals, decoding: new Decoding(now) };
     this.#userAgent = userAgent;
+    const names = settings.resolve ?? createNames({ limitMs: limits.connectMs });
+    this.#names = typeof names === 'function' ? undefined : names;
     this.#connection = {
       connectMs: limits.connectMs,
-      resolve: shareLookups(resolve),
+      resolve: typeof names === 'function' ? names : names.resolve,
       egressProxy: egressProxy === undefined ? undefined : parseProxy(egressProxy),
       secureContext:
         extraCa === undefined
@@ -173,6 +178,7 @@ class HttpCaller implements Caller {
   async destroy(): Promise<void> {
     this.#isClosed = true;
     this.#closing.abort();
+    this.#names?.close();
     clearInterval(this.#sweeping);
     this.#rests.stop();
     for (const call of this.#calls.items()) call.forget();
@@ -256,18 +262,6 @@ class HttpCaller implements Caller {
     clearInterval(this.#sweeping);
     this.#sweeping = undefined;
   }
-}
-
-/** Many connections to one name that are begun together need one answer; none is kept after it came. */
-function shareLookups(resolve: Resolve): Resolve {
-  const asked = new Map<string, ReturnType<Resolve>>();
-  return (host) => {
-    const running = asked.get(host);
-    if (running !== undefined) return running;
-    const answer = resolve(host).finally(() => asked.delete(host));
-    asked.set(host, answer);
-    return answer;
-  };
 }
 
 /** @throws Error for a setting that is no `http://host:port`. */

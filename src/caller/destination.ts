@@ -2,13 +2,16 @@
  * Who may be called (contract, section 6): the one rule behind saving, previewing, test calls and deliveries.
  *
  * Hides the address registries and their IPv6 disguises. Promises that an address is allowed only when it is public unicast,
- * unless the administrator opened the destination with `allowPrivate`, and that one bad DNS answer refuses all.
+ * unless the administrator opened the destination with `allowPrivate`, and that one bad DNS answer refuses all. Where an egress
+ * proxy resolves names, it says so instead of resolving; what is an address by itself is judged all the same.
  * Never connects, never remembers an answer.
  */
-import { lookup } from 'node:dns/promises';
 import { isIP, isIPv6 } from 'node:net';
 import ipaddr, { type IPv4, type IPv6 } from 'ipaddr.js';
+import type { FailureReason } from '../model/outcome.ts';
 import type { Problem } from '../model/problem.ts';
+import { isLocalhost, LOOPBACK } from './hosts-file.ts';
+import { describeNameError } from './name-error.ts';
 
 // -------------------------------------------------------------------------------------------------------- destination
 
@@ -211,54 +214,62 @@ export type ResolvedAddress = { readonly address: string; readonly family: numbe
 /** Every address of a name, in the order to try them. Rejects when there is none. */
 export type Resolve = (host: string) => Promise<readonly ResolvedAddress[]>;
 
-/** As the system resolves names, with its hosts file. */
-export const resolveBySystem: Resolve = (host) => lookup(host, { all: true });
-
 /** With what helps. Reads on after the address. */
 export function isNotPublic(because: string): string {
   return `is not public: ${because}; an administrator can open it with allowPrivate`;
 }
 
 export type DestinationVerdict =
-  /** Call one of these and nothing else: a second answer of the name could be another. */
-  | { readonly allowed: true; readonly addresses: readonly ResolvedAddress[] }
+  | {
+      readonly allowed: true;
+      /**
+       * Call one of these and nothing else: a second answer of the name could be another. Empty where the egress proxy
+       * resolves the name, by its own rules.
+       */
+      readonly addresses: readonly ResolvedAddress[];
+      /** Where the egress proxy resolves: that it does. One sentence for people. */
+      readonly detail?: string;
+    }
   | {
       readonly allowed: false;
-      readonly reason: 'dns' | 'destination_not_allowed';
+      readonly reason: FailureReason;
       /** One sentence for people. */
       readonly detail: string;
     };
 
 /**
  * Resolves and judges one host. `host` is a name or an address as the URL parser writes it, with or without brackets.
- * `allowPrivate` is the proxy opening's; the opening itself is the asker's business.
+ * `allowPrivate` is the proxy opening's; the opening itself is the asker's business. With an egress proxy nothing is resolved
+ * here: often only the proxy can, and where we can, what it finds may be something else.
  */
 export async function resolveDestination(question: {
   readonly host: string;
   readonly allowPrivate: boolean;
-  readonly resolve?: Resolve | undefined;
+  readonly resolve: Resolve;
+  readonly hasEgressProxy?: boolean;
 }): Promise<DestinationVerdict> {
-  const { allowPrivate, resolve = resolveBySystem } = question;
+  const { allowPrivate, resolve, hasEgressProxy = false } = question;
   const host = question.host.replace(/^\[(.*)\]$/, '$1');
   const literalFamily = isIP(host);
-  let addresses: readonly ResolvedAddress[];
   if (literalFamily !== 0) {
-    addresses = [{ address: host, family: literalFamily }];
-  } else {
-    try {
-      addresses = await resolve(host);
-    } catch (error) {
-      return {
-        allowed: false,
-        reason: 'dns',
-        detail: `${host} does not resolve: ${describeDnsError(error)}`,
-      };
-    }
-    if (addresses.length === 0) {
-      return { allowed: false, reason: 'dns', detail: `${host} does not resolve: it has no address` };
-    }
+    return judgeAddresses(host, [{ address: host, family: literalFamily }], allowPrivate);
   }
-  return judgeAddresses(host, addresses, allowPrivate);
+  if (hasEgressProxy) {
+    // A name that means the machine itself by definition is as good as an address: the proxy would call its own.
+    const verdict = judgeAddresses(host, isLocalhost(host) ? LOOPBACK : [], allowPrivate);
+    return verdict.allowed ? { allowed: true, addresses: [], detail: resolvedByProxy(host) } : verdict;
+  }
+  try {
+    const addresses = await resolve(host);
+    if (addresses.length > 0) return judgeAddresses(host, addresses, allowPrivate);
+    return { allowed: false, reason: 'dns', detail: `${host} does not resolve: it has no address` };
+  } catch (error) {
+    return { allowed: false, ...describeNameError(host, error as Error) };
+  }
+}
+
+function resolvedByProxy(host: string): string {
+  return `the egress proxy resolves ${host}, and decides by its own rules whether it may be called`;
 }
 
 function judgeAddresses(
@@ -277,11 +288,4 @@ function judgeAddresses(
     };
   }
   return { allowed: true, addresses };
-}
-
-function describeDnsError(error: unknown): string {
-  const { code, message } = error as Error & { code?: string };
-  if (code === 'ENOTFOUND') return 'no such name (ENOTFOUND)';
-  if (code === 'EAI_AGAIN') return 'DNS did not answer (EAI_AGAIN)';
-  return message;
 }

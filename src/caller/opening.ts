@@ -3,14 +3,14 @@
  *
  * ```
  *   name or literal ──resolveDestination──> addresses ──TCP──> connected address checked ──TLS──> connection
- *                                                       │                                 ↑
- *                    through an egress proxy:  TCP to the proxy ──CONNECT (https only)────┘
+ *                                       │                                                 ↑
+ *        through an egress proxy:       └──> name of the proxy resolved ──TCP──CONNECT (https only)
  * ```
  *
  * Promises that no byte goes to an address that was not checked: what DNS says a second time changes nothing, because it
- * is not asked a second time. Through an egress proxy the name is resolved and checked here too, as far as it resolves
- * here; the proxy resolves it again for itself, so its own rules must guard that. The address of the proxy is the
- * operator's choice and is not checked. Every failure is a `CallFailure`.
+ * is not asked a second time. Through an egress proxy only literal addresses are checked here: names are the proxy's to
+ * resolve, so its own rules must guard what they lead to. The address of the proxy is the operator's choice and is not
+ * checked. Every failure is a `CallFailure`.
  */
 import { connect as connectTcp, isIP, type Socket, type TcpNetConnectOpts } from 'node:net';
 import { connect as connectTls, type SecureContext } from 'node:tls';
@@ -28,6 +28,7 @@ import {
   describeTlsError,
   type Failure,
 } from './failure.ts';
+import { describeNameError } from './name-error.ts';
 
 export type ConnectionSettings = {
   readonly allowPrivate: boolean;
@@ -107,34 +108,30 @@ class Opening {
   }
 
   async #open(): Promise<Wire> {
-    const { egressProxy, signal } = this.#settings;
+    const { egressProxy } = this.#settings;
     const addresses = await this.#resolve();
-    if (this.#isSettled || signal.aborted) throw new CallFailure(this.#onTimeout);
     return egressProxy === undefined ? this.#openDirectly(addresses) : this.#openThroughProxy(egressProxy);
   }
 
   async #resolve(): Promise<readonly ResolvedAddress[]> {
     const { allowPrivate, resolve, egressProxy } = this.#settings;
-    const verdict = await resolveDestination({ host: this.#target.host, allowPrivate, resolve });
-    if (verdict.allowed) return verdict.addresses;
-    // Behind an egress proxy often nobody but the proxy resolves names of the outside.
-    if (egressProxy !== undefined && verdict.reason === 'dns') return [];
-    throw new CallFailure(verdict);
+    const { host } = this.#target;
+    const hasEgressProxy = egressProxy !== undefined;
+    const verdict = await resolveDestination({ host, allowPrivate, resolve, hasEgressProxy });
+    if (!verdict.allowed) throw new CallFailure(verdict);
+    this.#assertWanted();
+    return verdict.addresses;
+  }
+
+  /** Names may be answered for when nobody waits any more; nothing is connected to then. */
+  #assertWanted(): void {
+    if (this.#isSettled || this.#settings.signal.aborted) throw new CallFailure(this.#onTimeout);
   }
 
   async #openDirectly(addresses: readonly ResolvedAddress[]): Promise<Wire> {
     const { host, port, isTls } = this.#target;
     this.#limitIs('timeout_connect', `No connection to ${host}:${port} within`);
-    const wire = await this.#connectTcp(
-      addresses.length === 1
-        ? { host: (addresses[0] as ResolvedAddress).address, port }
-        : {
-            host,
-            port,
-            autoSelectFamily: true,
-            lookup: (_host, _options, callback) => callback(null, [...addresses]),
-          },
-    );
+    const wire = await this.#connectTcp(oneOf(addresses, host, port));
     this.#checkConnected(wire.socket);
     return isTls ? this.#startTls(wire.socket) : wire;
   }
@@ -153,12 +150,10 @@ class Opening {
 
   async #openThroughProxy(proxy: { host: string; port: number }): Promise<Wire> {
     const told = `${proxy.host}:${proxy.port}`;
+    this.#limitIs('proxy', `The egress proxy ${told} was not resolved within`);
+    const addresses = await this.#resolveProxy(proxy.host);
     this.#limitIs('proxy', `No connection to the egress proxy ${told} within`);
-    const wire = await this.#connectTcp({
-      host: proxy.host,
-      port: proxy.port,
-      autoSelectFamily: true,
-    }).catch((error) => {
+    const wire = await this.#connectTcp(oneOf(addresses, proxy.host, proxy.port)).catch((error) => {
       const { reason, detail } = describeConnectError(error);
       if (reason === 'local') throw new CallFailure({ reason, detail });
       throw new CallFailure({ reason: 'proxy', detail: `The egress proxy ${told} is not there: ${detail}` });
@@ -169,6 +164,20 @@ class Opening {
     this.#limitIs('timeout_connect', `The egress proxy had no connection to ${host}:${port} within`);
     await openTunnel(wire.socket, `${isIP(host) === 6 ? `[${host}]` : host}:${port}`);
     return this.#startTls(wire.socket);
+  }
+
+  async #resolveProxy(host: string): Promise<readonly ResolvedAddress[]> {
+    const family = isIP(host);
+    if (family !== 0) return [{ address: host, family }];
+    const addresses = await this.#settings.resolve(host).catch((error) => {
+      const { reason, detail } = describeNameError(host, error);
+      throw new CallFailure({
+        reason: reason === 'local' ? reason : 'proxy',
+        detail: `The egress proxy is not found: ${detail}`,
+      });
+    });
+    this.#assertWanted();
+    return addresses;
   }
 
   async #connectTcp(options: TcpNetConnectOpts): Promise<Wire> {
@@ -222,6 +231,18 @@ class Opening {
   #limitIs(reason: Failure['reason'], detail: string): void {
     this.#onTimeout = { reason, detail: `${detail} ${this.#settings.connectMs} ms` };
   }
+}
+
+/** Connects to one of these and to nothing else: where there are several, the families take turns. */
+function oneOf(addresses: readonly ResolvedAddress[], host: string, port: number): TcpNetConnectOpts {
+  const [first, second] = addresses;
+  if (first !== undefined && second === undefined) return { host: first.address, port };
+  return {
+    host,
+    port,
+    autoSelectFamily: true,
+    lookup: (_host, _options, callback) => callback(null, [...addresses]),
+  };
 }
 
 /** Waits until a socket is ready. It keeps an error listener for good: an error after that must not end the process. */

@@ -1,24 +1,26 @@
-/** Whether an institution may call a destination right now: its proxy opening, then the addresses. One answer for saving, previewing and test calls. */
+/** Whether an institution may call a destination right now: its proxy opening, then the addresses. One answer for saving and previewing. */
 import { type Resolve, resolveDestination } from '../caller/destination.ts';
 import type { InstitutionId } from '../model/entities.ts';
 import type { FailureReason } from '../model/outcome.ts';
 import type { Store } from '../store/store.ts';
 
 export type DestinationCheck =
-  | { readonly allowed: true }
+  /** `detail`: where the egress proxy resolves the name, that it does. One sentence for people. */
+  | { readonly allowed: true; readonly detail?: string }
   | { readonly allowed: false; readonly reason: FailureReason; readonly detail: string };
 
-/** Of somebody's patience: a slow DNS must not hold a save for longer. */
+/** Somebody waits for a save: a slow DNS must not hold it for longer. */
 const RESOLVE_MS_MAX = 3_000;
 
 export async function checkDestination(question: {
   readonly store: Pick<Store, 'openOpening'>;
-  readonly resolve: Resolve | undefined;
+  readonly resolve: Resolve;
+  readonly hasEgressProxy: boolean;
   readonly institutionId: InstitutionId;
   /** `host:port` */
   readonly destination: string;
 }): Promise<DestinationCheck> {
-  const { store, resolve, institutionId, destination } = question;
+  const { store, resolve, hasEgressProxy, institutionId, destination } = question;
   const opening = await store.openOpening(institutionId, destination);
   if (!opening) return noOpening(destination);
   const host = destination.slice(0, destination.lastIndexOf(':'));
@@ -33,10 +35,12 @@ export async function checkDestination(question: {
     RESOLVE_MS_MAX,
   );
   try {
-    const resolved = resolveDestination({ host, allowPrivate: opening.allowPrivate, resolve });
+    const { allowPrivate } = opening;
+    const resolved = resolveDestination({ host, allowPrivate, resolve, hasEgressProxy });
     const verdict = await Promise.race([resolved, timeout.promise]);
     // The addresses that were found are nobody's business here.
-    return verdict.allowed ? { allowed: true } : verdict;
+    if (!verdict.allowed) return verdict;
+    return { allowed: true, ...(verdict.detail !== undefined && { detail: verdict.detail }) };
   } finally {
     clearTimeout(timer);
   }

@@ -1,13 +1,12 @@
 /** What is told at once of a proxy opening that would let no call through. */
 import { isIP } from 'node:net';
 import { type Resolve, resolveDestination } from '../caller/destination.ts';
+import { isLocalhost } from '../caller/hosts-file.ts';
 import type { ProxyOpening } from '../model/entities.ts';
 import type { Warning } from '../model/problem.ts';
 
 /** Somebody waits for the answer: a slow DNS must not hold it for longer. */
 const RESOLVE_MS_MAX = 3_000;
-/** These mean the machine itself, whatever DNS says (RFC 6761, 6.3). */
-const LOCALHOST = /(?:^|\.)localhost\.?$/;
 
 /**
  * Names are asked for only when an administrator has opened the destination: whoever may request one could otherwise find
@@ -15,16 +14,13 @@ const LOCALHOST = /(?:^|\.)localhost\.?$/;
  */
 export async function openingWarnings(
   { destination, state, allowPrivate }: Pick<ProxyOpening, 'destination' | 'state' | 'allowPrivate'>,
-  {
-    resolve,
-    hasEgressProxy = false,
-  }: { resolve?: Resolve | undefined; hasEgressProxy?: boolean | undefined },
+  { resolve, hasEgressProxy }: { resolve: Resolve; hasEgressProxy: boolean },
 ): Promise<Warning[]> {
   if (allowPrivate || (state !== 'REQUESTED' && state !== 'OPEN')) return [];
   const host = destination.slice(0, destination.lastIndexOf(':'));
-  const isKnownAtOnce = isIP(host.replace(/^\[(.*)\]$/, '$1')) !== 0 || LOCALHOST.test(host);
+  const isKnownAtOnce = isIP(host.replace(/^\[(.*)\]$/, '$1')) !== 0 || isLocalhost(host);
   if (!isKnownAtOnce && (state !== 'OPEN' || hasEgressProxy)) return [];
-  const question = LOCALHOST.test(host) ? { host: '127.0.0.1' } : { host };
+  const question = isLocalhost(host) ? { host: '127.0.0.1' } : { host };
   const verdict = await inTime(resolveDestination({ ...question, allowPrivate, resolve }));
   if (verdict === undefined || verdict.allowed || verdict.reason !== 'destination_not_allowed') return [];
   const opened =

@@ -149,11 +149,12 @@ type Asked = {
 export function interfaceRoutes(parts: {
   store: Store;
   caller: Pick<Caller, 'call'>;
-  resolve: Resolve | undefined;
+  resolve: Resolve;
+  hasEgressProxy: boolean;
   clock: () => number;
   userAgent: string;
 }): Route[] {
-  const { store, caller, resolve, clock, userAgent } = parts;
+  const { store, caller, resolve, hasEgressProxy, clock, userAgent } = parts;
 
   async function findInterface(institutionId: InstitutionId, text: string): Promise<ExternalInterface> {
     const id = idFromPath(text, 'interface');
@@ -164,16 +165,13 @@ export function interfaceRoutes(parts: {
     institutionId,
     destination,
   }: ExternalInterface): Promise<DestinationCheck> {
-    return checkDestination({ store, resolve, institutionId, destination });
+    return checkDestination({ store, resolve, hasEgressProxy, institutionId, destination });
   }
 
   async function savedAnswer(saved: ExternalInterface, reply: FastifyReply): Promise<object> {
     reply.header('etag', entityTag(saved));
     const check = await destinationOfInterface(saved);
-    const warnings = [
-      ...settingsWarnings(saved),
-      ...(check.allowed ? [] : [destinationWarning(check.detail)]),
-    ];
+    const warnings = [...settingsWarnings(saved), ...destinationWarnings(check)];
     return { ...interfaceAnswer(saved), warnings };
   }
 
@@ -474,8 +472,11 @@ function settingsWarnings({ url, method, payload, filter, granularity }: Interfa
   ];
 }
 
-function destinationWarning(detail: string): Warning {
-  return { path: 'url', message: `Nothing is called yet: ${detail}.` };
+function destinationWarnings({ allowed, detail }: DestinationCheck): Warning[] {
+  if (!allowed) return [{ path: 'url', message: `Nothing is called yet: ${detail}.` }];
+  return detail === undefined
+    ? []
+    : [{ path: 'url', message: `The destination is not checked here: ${detail}.` }];
 }
 
 /** Of what passed the rules. */

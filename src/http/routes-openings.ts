@@ -38,8 +38,8 @@ const OPENING_WITH_WARNINGS = Type.Object({ ...OPENING.properties, warnings: WAR
 export function openingRoutes(parts: {
   store: Pick<Store, 'requestOpening' | 'openings' | 'decideOpening'>;
   clock: () => number;
-  resolve?: Resolve | undefined;
-  hasEgressProxy?: boolean | undefined;
+  resolve: Resolve;
+  hasEgressProxy: boolean;
 }): Route[] {
   const { store, clock } = parts;
 

@@ -69,10 +69,10 @@ export type ServerParts = {
   readonly engineReadiness?: (() => Readiness | Promise<Readiness>) | undefined;
   /** An administrator's API key that is in no database. */
   readonly adminKey?: string | undefined;
-  /** For tests. */
-  readonly resolve?: Resolve | undefined;
+  /** The same that `caller` has. */
+  readonly resolve: Resolve;
   /** Whether calls go through an egress proxy, which then resolves names. */
-  readonly hasEgressProxy?: boolean | undefined;
+  readonly hasEgressProxy: boolean;
 };
 
 /** A connection on which nothing moves for so long is closed. */
@@ -175,7 +175,7 @@ export function routeTable(
   const routes = [
     ...institutionRoutes(parts),
     ...orderRoutes({ store, importStore, clock, stopping }),
-    ...interfaceRoutes({ ...parts, resolve: parts.resolve, userAgent }),
+    ...interfaceRoutes({ ...parts, userAgent }),
     ...scheduleRoutes({ store, clock, stopping }),
     ...resendRoutes({ store, clock }),
     ...openingRoutes(parts),

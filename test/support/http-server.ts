@@ -70,6 +70,7 @@ export async function startServer(
     caller: callee,
     // No name is asked for outside of the test.
     resolve: async () => [{ address: '8.8.8.8', family: 4 }],
+    hasEgressProxy: false,
     clock: () => time.now,
     log: false,
     version: '1.2.3',
