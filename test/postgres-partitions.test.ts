@@ -32,7 +32,7 @@ describe('the schema', () => {
       venue.url,
     )) as { name: string; is_partition: boolean; first: string | null }[];
     const others = keys.filter(({ first }) => first !== 'institution_id').map(({ name }) => name);
-    assert.deepEqual(others, ['counters', 'installation', 'migrations', 'nodes', 'partitions']);
+    assert.deepEqual(others, ['counters', 'installation', 'migrations', 'nodes', 'partitions', 'upkeep']);
     assert.ok(keys.filter(({ is_partition }) => is_partition).length >= 4, 'partitions are looked at too');
   });
 });

@@ -71,7 +71,7 @@ export function webServiceRoutes(parts: { store: Pick<Store, 'order'>; tokens: P
         return writeResult({
           requestId: requestId ?? String(requests),
           orderId,
-          details: order && cutDetails(order.details, granularity),
+          details: order?.details === undefined ? undefined : cutDetails(order.details, granularity),
         });
       },
     }),

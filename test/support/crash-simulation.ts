@@ -507,6 +507,8 @@ export class History {
       releaseLeases: guard(store.releaseLeases),
       resendDeliveries: guard(store.resendDeliveries),
       removeOlderThan: guard(store.removeOlderThan),
+      removeOrdersOlderThan: guard(store.removeOrdersOlderThan),
+      giveRoomBack: guard(store.giveRoomBack),
       commitProgress: (progress, nodeId) => this.#commit(life, () => store.commitProgress(progress, nodeId)),
       subscribe: (listener) => {
         life.unsubscribe = store.subscribe((change) => life.isAlive && listener(change));

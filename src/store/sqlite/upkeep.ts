@@ -1,9 +1,12 @@
 /** Leases, of which one process needs none, and the removal of what is old. */
-import type { LeaseStore, RetentionStore } from '../store.ts';
+import { type LeaseStore, ORDER_PASS_EVERY_MS, type RetentionStore } from '../store.ts';
 import type { Database } from './database.ts';
+import { roomKeeper } from './room.ts';
 
 /** Rows that one step removes: some milliseconds of work. */
 const STEP_ROWS = 500;
+/** Orders that one step of a pass looks at. */
+const STEP_ORDERS = 250;
 
 /** The folder lock leaves one process, and it has one engine: it holds every interface. */
 export function leaseStore(db: Database): LeaseStore {
@@ -58,11 +61,28 @@ export function retentionStore(db: Database): RetentionStore {
         ORDER BY closing_id LIMIT ${STEP_ROWS}) WHERE closed_at < :time)`,
   );
 
+  const noteRemoval = db.prepare(
+    "UPDATE upkeep SET value = ? WHERE name = 'attempts_removed_before' AND value < ?",
+  );
+  const emptySpan = db.prepareArrays(
+    `SELECT f.value, t.value FROM upkeep f, upkeep t WHERE f.name = 'empty_executions_from' AND t.name = 'empty_executions_to'`,
+  );
+  const emptyExecutions = db.prepare(
+    `DELETE FROM executions WHERE execution_id >= ? AND execution_id < ?
+       AND trigger = 'AUTOMATIC' AND status = 'OK' AND looked = 0 AND called = 0 AND message IS NULL`,
+  );
+  const noteEmptySpan = db.prepare("UPDATE upkeep SET value = ? WHERE name = 'empty_executions_from'");
+
   /** What the next step removes; it answers how many rows that were. Looking takes no lock. */
   function nextStep(time: number): (() => number) | undefined {
     for (const [log] of logs.all() as unknown as [number][]) {
       const oldest = oldestAttempt.get(log) as unknown as [number] | undefined;
-      if (oldest && oldest[0] < time) return () => Number(oldAttempts.run({ log, time }).changes);
+      if (oldest && oldest[0] < time) {
+        return () => {
+          noteRemoval.run(time, time);
+          return Number(oldAttempts.run({ log, time }).changes);
+        };
+      }
     }
     const executions = oldExecutions.all(time) as unknown as [number][];
     if (executions.length > 0) {
@@ -80,7 +100,68 @@ export function retentionStore(db: Database): RetentionStore {
       const passed = (slowest.get(institution) as unknown as [number | null])[0] ?? last;
       if (oldest[0] <= passed) return () => Number(oldClosings.run({ institution, time, passed }).changes);
     }
-    return undefined;
+    const [from, to] = emptySpan.get() as unknown as [number, number];
+    if (from >= to) return undefined;
+    return () => {
+      noteEmptySpan.run(from + STEP_ROWS);
+      // 0 would end it.
+      return Math.max(1, Number(emptyExecutions.run(from, Math.min(from + STEP_ROWS, to)).changes));
+    };
+  }
+
+  // Orders are looked through in the order of their rows, since no index finds the old ones.
+  const someOrders = db.prepareArrays(
+    `SELECT rowid, institution_id, updated_at, last_closing_id, removed_at FROM orders
+     WHERE rowid > ? ORDER BY rowid LIMIT ${STEP_ORDERS}`,
+  );
+  const isWaitingOrListed = db.prepareArrays(
+    `WITH RECURSIVE chain (closing_id, previous_closing_id) AS (
+       SELECT closing_id, previous_closing_id FROM closings WHERE institution_id = :institution AND closing_id = :closing
+       UNION ALL
+       SELECT c.closing_id, c.previous_closing_id FROM chain JOIN closings c
+         ON c.institution_id = :institution AND c.closing_id = chain.previous_closing_id)
+     SELECT max(EXISTS (SELECT 1 FROM queues q JOIN interfaces i USING (interface_id)
+       WHERE i.institution_id = :institution AND i.deleted_at IS NULL AND (chain.closing_id > q.cursor
+         OR EXISTS (SELECT 1 FROM owed d WHERE d.interface_id = q.interface_id AND d.closing_id = chain.closing_id)
+         OR EXISTS (SELECT 1 FROM abandoned d WHERE d.interface_id = q.interface_id AND d.closing_id = chain.closing_id))))
+     FROM chain`,
+  );
+  const removeDetails = db.prepare(
+    "UPDATE orders SET details = '', removed_at = ? WHERE rowid = ? AND updated_at < ?",
+  );
+  const removeOrder = db.prepare('DELETE FROM orders WHERE rowid = ? AND updated_at < ?');
+  type OrderColumns = [
+    row: number,
+    institution: number,
+    updatedAt: number,
+    closing: number | null,
+    removedAt: number | null,
+  ];
+  /** The row up to which this pass has come; 0: none has begun. */
+  let passedRow = 0;
+  let lastPassBefore: number | undefined;
+
+  /** Whether the order is needed as it is; undefined: no closing of it is there any more. */
+  function isNeeded(institution: number, closing: number | null): boolean | undefined {
+    if (closing === null) return undefined;
+    const [needed] = isWaitingOrListed.get({ institution, closing }) as unknown as [number | null];
+    return needed === null ? undefined : needed === 1;
+  }
+
+  /** What is to go of an order that is old. */
+  function whatGoes([, institution, , closing, removedAt]: OrderColumns): 'details' | 'order' | undefined {
+    const needed = isNeeded(institution, closing);
+    if (needed === undefined) return 'order';
+    return needed || removedAt !== null ? undefined : 'details';
+  }
+
+  function remove(order: OrderColumns, time: number, now: number): number {
+    const what = whatGoes(order);
+    if (what === undefined) return 0;
+    const [row] = order;
+    return Number(
+      (what === 'order' ? removeOrder.run(row, time) : removeDetails.run(now, row, time)).changes,
+    );
   }
 
   const totals = db.prepare(
@@ -94,6 +175,22 @@ export function retentionStore(db: Database): RetentionStore {
       const step = db.read(() => nextStep(time));
       return step ? db.write(step) : 0;
     },
+
+    async removeOrdersOlderThan(time, now) {
+      const isResting =
+        lastPassBefore !== undefined && time >= lastPassBefore && time < lastPassBefore + ORDER_PASS_EVERY_MS;
+      if (passedRow === 0 && isResting) return { removed: 0, hasMore: false };
+      const orders = db.read(() => someOrders.all(passedRow)) as unknown as OrderColumns[];
+      const old = db.read(() => orders.filter((order) => order[2] < time && whatGoes(order) !== undefined));
+      const removed =
+        old.length === 0 ? 0 : db.write(() => old.reduce((sum, order) => sum + remove(order, time, now), 0));
+      const hasMore = orders.length === STEP_ORDERS;
+      passedRow = hasMore ? (orders[STEP_ORDERS - 1] as OrderColumns)[0] : 0;
+      if (!hasMore) lastPassBefore = time;
+      return { removed, hasMore };
+    },
+
+    giveRoomBack: roomKeeper(db),
 
     async queueTotals() {
       const row = db.read(() => totals.get());
