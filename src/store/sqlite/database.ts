@@ -19,7 +19,7 @@ const RETRY_AFTER_SECONDS = 2;
  * Orders of some kilobytes fill a page of the default size, 4,096, by half: a bigger one is less to write for each. It
  * holds for a new file only. Measured by `bench/import`.
  */
-const PAGE_BYTES = 16_384;
+export const PAGE_BYTES = 16_384;
 /** Of each connection; the operating system caches the file too. */
 const CACHE_KIBIBYTES = 2_048;
 /** Pages of the write-ahead log before it is copied into the database file. */
@@ -29,7 +29,7 @@ export const LOG_BYTES_KEPT = 2 * WAL_PAGES * PAGE_BYTES;
 /** How long the cut of the write-ahead log waits for reads that are under way; meanwhile nobody writes. */
 const CUT_WAIT_MS = 200;
 /** How a file gives pages back that are free: 2, when it is told to (`PRAGMA incremental_vacuum`). */
-const INCREMENTAL = 2;
+export const INCREMENTAL = 2;
 
 /** SQLite's primary result codes for troubles that pass: busy, locked, read-only, I/O, full, cannot open, protocol. */
 const PASSING_TROUBLES = new Set([5, 6, 8, 10, 13, 14, 15]);
@@ -225,6 +225,12 @@ function translate(error: unknown): unknown {
       cause: error,
     },
   );
+}
+
+/** Another connection holds what this one needs, and went on doing so for the time to wait. */
+export function isBusy(error: unknown): boolean {
+  const code = (error as { errcode?: unknown }).errcode;
+  return typeof code === 'number' && (code & 0xff) === 5;
 }
 
 /** SQLite's constraint errors carry the columns in their message. */

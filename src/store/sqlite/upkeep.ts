@@ -129,6 +129,8 @@ export function retentionStore(db: Database): RetentionStore {
   const removeDetails = db.prepare(
     "UPDATE orders SET details = '', removed_at = ? WHERE rowid = ? AND updated_at < ?",
   );
+  // The pages as they were are still in the write-ahead log.
+  const oweCut = db.prepare("UPDATE upkeep SET value = 1 WHERE name = 'log_cut_owed'");
   const removeOrder = db.prepare('DELETE FROM orders WHERE rowid = ? AND updated_at < ?');
   type OrderColumns = [
     row: number,
@@ -182,8 +184,11 @@ export function retentionStore(db: Database): RetentionStore {
       if (passedRow === 0 && isResting) return { removed: 0, hasMore: false };
       const orders = db.read(() => someOrders.all(passedRow)) as unknown as OrderColumns[];
       const old = db.read(() => orders.filter((order) => order[2] < time && whatGoes(order) !== undefined));
-      const removed =
-        old.length === 0 ? 0 : db.write(() => old.reduce((sum, order) => sum + remove(order, time, now), 0));
+      const removeAll = () => {
+        oweCut.run();
+        return old.reduce((removed, order) => removed + remove(order, time, now), 0);
+      };
+      const removed = old.length === 0 ? 0 : db.write(removeAll);
       const hasMore = orders.length === STEP_ORDERS;
       passedRow = hasMore ? (orders[STEP_ORDERS - 1] as OrderColumns)[0] : 0;
       if (!hasMore) lastPassBefore = time;
