@@ -50,14 +50,18 @@ function makeOldFile(file: string): void {
   db.close();
 }
 
-async function fill({ store, institutionId }: Opened, count: number, characters = 2_000): Promise<void> {
+async function fill(
+  { store, institutionId }: Opened,
+  count: number,
+  { characters = 2_000, state = 'OPEN', from = 1, at = OLD } = {},
+): Promise<void> {
   const filler = 'x'.repeat(characters);
-  for (let id = 1; id <= count; id += 500) {
+  for (let id = from; id <= count; id += 500) {
     const puts = Array.from({ length: Math.min(500, count - id + 1) }, (_, index) => ({
-      ...readOrderDetails(orderText(id + index, 'OPEN', `,"filler":"${filler}"`)),
+      ...readOrderDetails(orderText(id + index, state, `,"filler":"${filler}"`)),
       institutionId,
     }));
-    await store.putOrders(puts, OLD);
+    await store.putOrders(puts, at);
   }
 }
 
@@ -126,17 +130,28 @@ describe('the room that removed orders leave', () => {
     assert.equal(await giveAllBack(opened.store), 1, 'and that is all');
   });
 
+  test('goes back too where the orders stay, without their details', async (t) => {
+    const opened = await openFolder(t);
+    await fill(opened, 4_000, { state: 'CLOSED' });
+    await giveAllBack(opened.store);
+    const full = sizeOf(opened.file);
+    await removeAll(opened);
+    await giveAllBack(opened.store);
+    assert.deepEqual(await opened.store.order(opened.institutionId, '4000'), {
+      orderId: '4000',
+      orderState: 'CLOSED',
+      updatedAt: OLD,
+      removedAt: NOW,
+    });
+    assert.ok(sizeOf(opened.file) < full * 0.15, `${sizeOf(opened.file)} of ${full}`);
+  });
+
   test('stays in the file where it is a small part of it, which is used again', async (t) => {
     const opened = await openFolder(t);
     await fill(opened, 4_000);
-    for (let id = 1; id <= 600; id += 1) {
-      // Details of a new length, so that the pages of these orders get free as others fill.
-      const details = orderText(id, 'OPEN');
-      await opened.store.putOrders(
-        [{ ...readOrderDetails(details), institutionId: opened.institutionId }],
-        NOW,
-      );
-    }
+    await fill(opened, 4_000, { from: 501, at: NOW });
+    await removeAll(opened);
+    assert.ok(pragma(opened.file, 'freelist_count') > 40, 'there is some');
     assert.equal(await giveAllBack(opened.store), 1);
   });
 
@@ -220,7 +235,7 @@ describe('the write-ahead log', () => {
     await giveAllBack(opened.store);
     const log = `${opened.file}-wal`;
     const reader = await startReader(t, opened.file);
-    await fill(opened, 3_000, 15_000);
+    await fill(opened, 3_000, { characters: 15_000 });
     assert.ok(sizeOf(log) > LOG_BYTES_KEPT, `${sizeOf(log)}`);
     const { heldLogBytes, hasMore } = await opened.store.giveRoomBack();
     assert.equal(heldLogBytes, sizeOf(log));
@@ -234,7 +249,7 @@ describe('the write-ahead log', () => {
     const opened = await openFolder(t);
     const log = `${opened.file}-wal`;
     const reader = await startReader(t, opened.file);
-    await fill(opened, 3_000, 15_000);
+    await fill(opened, 3_000, { characters: 15_000 });
     await reader.end();
     const peak = sizeOf(log);
     for (let n = 0; n < 5; n += 1) await fill(opened, 10);

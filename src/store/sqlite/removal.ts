@@ -8,21 +8,45 @@ import { type Database, orderIdValue } from './database.ts';
 export function orderRemover(
   db: Database,
 ): (institutionId: InstitutionId, orderId: OrderId, now: number) => boolean {
-  const removeDetails = db.prepare(
-    `UPDATE orders SET details = '', removed_at = coalesce(removed_at, ?) WHERE institution_id = ? AND order_id = ?`,
+  const find = db.prepareArrays(
+    'SELECT rowid, removed_at FROM orders WHERE institution_id = ? AND order_id = ?',
   );
+  const removeDetails = detailsRemover(db);
   const oweCut = db.prepare("UPDATE upkeep SET value = 1 WHERE name = 'log_cut_owed'");
   const forgetAnswers = answerRemover(db);
   return (institutionId, orderId, now) => {
     const id = orderIdValue(orderId);
     const isKnown = db.write(() => {
-      if (removeDetails.run(now, institutionId, id).changes === 0) return false;
+      const [row, removedAt] = (find.get(institutionId, id) ?? []) as unknown as [number?, (number | null)?];
+      if (row === undefined) return false;
+      if (removedAt === null) removeDetails(row, now);
       forgetAnswers(institutionId, id);
       return true;
     });
     // The log still has the pages as they were. Who reads them keeps them a little longer: then it is cut by `giveRoomBack`.
     if (isKnown && !db.cutLog()) db.write(() => oweCut.run());
     return isKnown;
+  };
+}
+
+/**
+ * Takes the details of the order in this row, within the caller's transaction. The row is made anew in its place: one that only
+ * gets shorter leaves its page as it is, nearly empty, and such a page is never used again nor given back.
+ */
+export function detailsRemover(db: Database): (row: number, now: number) => void {
+  const columns = 'institution_id, order_id, order_state, last_closing_id, updated_at';
+  const find = db.prepare(`SELECT ${columns} FROM orders WHERE rowid = ?`);
+  const remove = db.prepare('DELETE FROM orders WHERE rowid = ?');
+  const insert = db.prepare(
+    `INSERT INTO orders (rowid, ${columns}, details, removed_at)
+     VALUES (:row, :institution_id, :order_id, :order_state, :last_closing_id, :updated_at, '', :now)`,
+  );
+  // An order id may be greater than a number can hold.
+  find.setReadBigInts(true);
+  return (row, now) => {
+    const order = find.get(row);
+    remove.run(row);
+    insert.run({ ...order, row, now });
   };
 }
 

@@ -1,12 +1,14 @@
 /** Leases, of which one process needs none, and the removal of what is old. */
 import { type LeaseStore, ORDER_PASS_EVERY_MS, type RetentionStore } from '../store.ts';
 import type { Database } from './database.ts';
+import { detailsRemover } from './removal.ts';
 import { roomKeeper } from './room.ts';
 
 /** Rows that one step removes: some milliseconds of work. */
 const STEP_ROWS = 500;
-/** Orders that one step of a pass looks at. */
-const STEP_ORDERS = 250;
+/** Orders that one step of a pass looks at, and that it removes: some milliseconds of work each. */
+const STEP_LOOKS = 500;
+const STEP_ORDERS = 100;
 
 /** The folder lock leaves one process, and it has one engine: it holds every interface. */
 export function leaseStore(db: Database): LeaseStore {
@@ -112,7 +114,7 @@ export function retentionStore(db: Database): RetentionStore {
   // Orders are looked through in the order of their rows, since no index finds the old ones.
   const someOrders = db.prepareArrays(
     `SELECT rowid, institution_id, updated_at, last_closing_id, removed_at FROM orders
-     WHERE rowid > ? ORDER BY rowid LIMIT ${STEP_ORDERS}`,
+     WHERE rowid > ? ORDER BY rowid LIMIT ${STEP_LOOKS}`,
   );
   const isWaitingOrListed = db.prepareArrays(
     `WITH RECURSIVE chain (closing_id, previous_closing_id) AS (
@@ -122,16 +124,15 @@ export function retentionStore(db: Database): RetentionStore {
          ON c.institution_id = :institution AND c.closing_id = chain.previous_closing_id)
      SELECT max(EXISTS (SELECT 1 FROM queues q JOIN interfaces i USING (interface_id)
        WHERE i.institution_id = :institution AND i.deleted_at IS NULL AND (chain.closing_id > q.cursor
-         OR EXISTS (SELECT 1 FROM owed d WHERE d.interface_id = q.interface_id AND d.closing_id = chain.closing_id)
-         OR EXISTS (SELECT 1 FROM abandoned d WHERE d.interface_id = q.interface_id AND d.closing_id = chain.closing_id))))
+         OR q.owed > 0 AND EXISTS (SELECT 1 FROM owed d WHERE d.interface_id = q.interface_id AND d.closing_id = chain.closing_id)
+         OR q.abandoned > 0 AND EXISTS (SELECT 1 FROM abandoned d WHERE d.interface_id = q.interface_id AND d.closing_id = chain.closing_id))))
      FROM chain`,
   );
-  const removeDetails = db.prepare(
-    "UPDATE orders SET details = '', removed_at = ? WHERE rowid = ? AND updated_at < ?",
-  );
+  const removeDetails = detailsRemover(db);
   // The pages as they were are still in the write-ahead log.
   const oweCut = db.prepare("UPDATE upkeep SET value = 1 WHERE name = 'log_cut_owed'");
-  const removeOrder = db.prepare('DELETE FROM orders WHERE rowid = ? AND updated_at < ?');
+  const removeOrder = db.prepare('DELETE FROM orders WHERE rowid = ?');
+  const lastStored = db.prepareArrays('SELECT updated_at FROM orders WHERE rowid = ?');
   type OrderColumns = [
     row: number,
     institution: number,
@@ -157,13 +158,26 @@ export function retentionStore(db: Database): RetentionStore {
     return needed || removedAt !== null ? undefined : 'details';
   }
 
-  function remove(order: OrderColumns, time: number, now: number): number {
+  /** The next orders of which something is to go, and the row up to which that looked; 0: at the last one. */
+  function lookAtOrders(time: number): { going: OrderColumns[]; passed: number } {
+    const orders = someOrders.all(passedRow) as unknown as OrderColumns[];
+    const going: OrderColumns[] = [];
+    for (const order of orders) {
+      if (order[2] < time && whatGoes(order) !== undefined) going.push(order);
+      if (going.length === STEP_ORDERS) return { going, passed: order[0] };
+    }
+    return { going, passed: orders.length === STEP_LOOKS ? (orders.at(-1) as OrderColumns)[0] : 0 };
+  }
+
+  /** Whether it was removed: somebody may have stored it again since it was looked at. */
+  function remove(order: OrderColumns, time: number, now: number): boolean {
     const what = whatGoes(order);
-    if (what === undefined) return 0;
     const [row] = order;
-    return Number(
-      (what === 'order' ? removeOrder.run(row, time) : removeDetails.run(now, row, time)).changes,
-    );
+    const stored = lastStored.get(row) as unknown as [number] | undefined;
+    if (what === undefined || stored === undefined || stored[0] >= time) return false;
+    if (what === 'order') removeOrder.run(row);
+    else removeDetails(row, now);
+    return true;
   }
 
   const totals = db.prepare(
@@ -182,15 +196,14 @@ export function retentionStore(db: Database): RetentionStore {
       const isResting =
         lastPassBefore !== undefined && time >= lastPassBefore && time < lastPassBefore + ORDER_PASS_EVERY_MS;
       if (passedRow === 0 && isResting) return { removed: 0, hasMore: false };
-      const orders = db.read(() => someOrders.all(passedRow)) as unknown as OrderColumns[];
-      const old = db.read(() => orders.filter((order) => order[2] < time && whatGoes(order) !== undefined));
+      const { going, passed } = db.read(() => lookAtOrders(time));
       const removeAll = () => {
         oweCut.run();
-        return old.reduce((removed, order) => removed + remove(order, time, now), 0);
+        return going.filter((order) => remove(order, time, now)).length;
       };
-      const removed = old.length === 0 ? 0 : db.write(removeAll);
-      const hasMore = orders.length === STEP_ORDERS;
-      passedRow = hasMore ? (orders[STEP_ORDERS - 1] as OrderColumns)[0] : 0;
+      const removed = going.length === 0 ? 0 : db.write(removeAll);
+      passedRow = passed;
+      const hasMore = passed > 0;
       if (!hasMore) lastPassBefore = time;
       return { removed, hasMore };
     },
