@@ -321,6 +321,20 @@ describe('what was removed of an order', () => {
     assert.deepEqual(filesWith(folder, 'MARKER'), []);
   });
 
+  test('goes from the write-ahead log after a crash between the removal and the cut', async (t) => {
+    const { store, institutionId, folder, file } = await openFolder(t);
+    const details = orderText(1, 'OPEN', ',"a":"MARKER"');
+    await store.putOrders([{ ...readOrderDetails(details), institutionId }], NOW);
+    const removal = new DatabaseSync(file);
+    removal.exec("PRAGMA secure_delete = ON; UPDATE orders SET details = ''");
+    removal.close();
+    assert.deepEqual(filesWith(folder, 'MARKER'), ['orderhook.db-wal']);
+    const next = openSqliteStore({ file });
+    t.after(() => next.close());
+    await giveAllBack(next);
+    assert.deepEqual(filesWith(folder, 'MARKER'), []);
+  });
+
   test('is nowhere while a service runs that called for it and kept the answer', async (t) => {
     const folder = temporaryFolder();
     const { createServer } = await import('node:http');

@@ -104,8 +104,9 @@ const TRIMMED_ROWS_MAX = 200_000;
 const DROP_WAIT_MS = 50;
 /** Of a table that is looked through, for one step: half a megabyte. */
 const STEP_BLOCKS = 64;
-/** Orders that one such step removes. */
-const STEP_ORDERS = 200;
+/** Orders that one such step looks at, and that it removes. */
+const STEP_LOOKS = 200;
+const STEP_ORDERS = 100;
 
 export function retentionStore(db: Database, clock: Pick<Clock, 'now'>): RetentionStore {
   const ahead = makePartitions(db);
@@ -135,7 +136,7 @@ export function retentionStore(db: Database, clock: Pick<Clock, 'now'>): Retenti
     "UPDATE orderhook.upkeep SET value = $1 WHERE name = 'attempts_removed_before' AND value < $1",
   );
   const emptyExecutions = db.writing('SELECT orderhook.remove_empty_executions($1) AS rows');
-  const oldOrders = db.writing('SELECT * FROM orderhook.remove_old_orders($1, $2, $3, $4, $5)');
+  const oldOrders = db.writing('SELECT * FROM orderhook.remove_old_orders($1, $2, $3, $4, $5, $6)');
   const queues = db.reading(
     `SELECT q.owed, q.abandoned, w.* FROM orderhook.queues q CROSS JOIN LATERAL (${waitingCountOf(COUNTED_OF_EACH_MAX)}) w WHERE NOT q.deleted`,
   );
@@ -172,7 +173,7 @@ export function retentionStore(db: Database, clock: Pick<Clock, 'now'>): Retenti
     },
 
     async removeOrdersOlderThan(time, now) {
-      const row = await oldOrders.row(time, now, STEP_BLOCKS, STEP_ORDERS, ORDER_PASS_EVERY_MS);
+      const row = await oldOrders.row(time, now, STEP_BLOCKS, STEP_LOOKS, STEP_ORDERS, ORDER_PASS_EVERY_MS);
       return { removed: row?.removed as number, hasMore: row?.has_more === true };
     },
 

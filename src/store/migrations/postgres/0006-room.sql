@@ -133,36 +133,51 @@ BEGIN
 END
 $body$;
 
--- Whether a delivery of the order waits, is owed or is abandoned; null: no closing of it is there any more.
+-- Whether a delivery of the order waits, is owed or is abandoned; null: no closing of it is there any more. Looks closings up
+-- one by one, with their times at hand, so that one partition of all is opened for each.
 CREATE FUNCTION orderhook.is_needed(
   institution bigint, last_id bigint, last_at bigint, previous_id bigint, previous_at bigint)
-RETURNS boolean LANGUAGE sql STABLE AS $body$
-  WITH RECURSIVE chain AS (
-    -- Both, since the partition of the newer one may be gone already.
-    SELECT c.closing_id, c.xid, c.previous_closing_id, c.previous_closed_at
-    FROM (VALUES (last_id, last_at), (previous_id, previous_at)) k (closing_id, closed_at)
-    JOIN orderhook.closings c
-      ON c.institution_id = institution AND c.closing_id = k.closing_id AND c.closed_at = k.closed_at
-    UNION
-    SELECT c.closing_id, c.xid, c.previous_closing_id, c.previous_closed_at
-    FROM chain JOIN orderhook.closings c ON c.institution_id = institution
-      AND c.closing_id = chain.previous_closing_id AND c.closed_at = chain.previous_closed_at
-  )
-  SELECT bool_or(EXISTS (
-    SELECT FROM orderhook.queues q
-    WHERE q.institution_id = institution AND NOT q.deleted AND (
-      (chain.xid, chain.closing_id) > (q.cursor_xid, q.cursor_id)
-      OR q.owed > 0 AND EXISTS (SELECT FROM orderhook.owed d WHERE d.institution_id = institution
-        AND d.interface_id = q.interface_id AND d.closing_id = chain.closing_id)
-      OR q.abandoned > 0 AND EXISTS (SELECT FROM orderhook.abandoned d WHERE d.institution_id = institution
-        AND d.interface_id = q.interface_id AND d.closing_id = chain.closing_id))))
-  FROM chain
+RETURNS boolean LANGUAGE plpgsql STABLE AS $body$
+DECLARE
+  id bigint := last_id;
+  at bigint := last_at;
+  is_there boolean;
+  is_listed boolean;
+  closing record;
+BEGIN
+  FOR tries IN 1 .. 2 LOOP
+    WHILE id IS NOT NULL LOOP
+      SELECT c.xid, c.previous_closing_id, c.previous_closed_at INTO closing FROM orderhook.closings c
+      WHERE c.institution_id = institution AND c.closing_id = id AND c.closed_at = at;
+      EXIT WHEN NOT found;
+      is_there := true;
+      SELECT EXISTS (SELECT FROM orderhook.queues q
+        WHERE q.institution_id = institution AND NOT q.deleted AND (
+          (closing.xid, id) > (q.cursor_xid, q.cursor_id)
+          OR q.owed > 0 AND EXISTS (SELECT FROM orderhook.owed d WHERE d.institution_id = institution
+            AND d.interface_id = q.interface_id AND d.closing_id = id)
+          OR q.abandoned > 0 AND EXISTS (SELECT FROM orderhook.abandoned d WHERE d.institution_id = institution
+            AND d.interface_id = q.interface_id AND d.closing_id = id)))
+      INTO is_listed;
+      IF is_listed THEN
+        RETURN true;
+      END IF;
+      id := closing.previous_closing_id;
+      at := closing.previous_closed_at;
+    END LOOP;
+    EXIT WHEN is_there;
+    -- The partition of the newest one may be gone, and that of the one before it may not.
+    id := previous_id;
+    at := previous_at;
+  END LOOP;
+  RETURN CASE WHEN is_there THEN false END;
+END
 $body$;
 
 -- One step of a pass through the table of orders, in the order in which it lies on disk, since no index finds the old ones.
 -- All nodes share one pass. A pass begins when the time before which orders are old has moved on by `pass_every_ms`.
 CREATE FUNCTION orderhook.remove_old_orders(
-  before_at bigint, at bigint, step_blocks integer, step_orders integer, pass_every_ms bigint)
+  before_at bigint, at bigint, step_blocks integer, step_looks integer, step_orders integer, pass_every_ms bigint)
 RETURNS TABLE (removed bigint, has_more boolean) LANGUAGE plpgsql AS $body$
 DECLARE
   first_block bigint;
@@ -171,6 +186,7 @@ DECLARE
   block_count bigint;
   candidate record;
   needed boolean;
+  looked_count bigint := 0;
   removed_count bigint := 0;
 BEGIN
   SELECT value INTO first_block FROM orderhook.upkeep WHERE name = 'old_orders_block' FOR UPDATE SKIP LOCKED;
@@ -194,9 +210,17 @@ BEGIN
     WHERE o.ctid >= format('(%s,0)', first_block)::tid AND o.ctid < format('(%s,0)', next_block)::tid
       AND o.updated_at < before_at
   LOOP
-    IF removed_count >= step_orders THEN
-      next_block := candidate.block;                     -- what was removed of it is not found again
+    -- A block is begun again: what was removed of it is not found any more. At least one is looked at as a whole.
+    IF removed_count >= step_orders OR looked_count >= step_looks AND candidate.block > first_block THEN
+      next_block := candidate.block;
       EXIT;
+    END IF;
+    looked_count := looked_count + 1;
+    IF candidate.removed_at IS NOT NULL THEN
+      -- All that may be left to do is to remove the whole of it.
+      PERFORM FROM orderhook.closings c WHERE c.institution_id = candidate.institution_id
+        AND c.closing_id = candidate.last_closing_id AND c.closed_at = candidate.last_closed_at;
+      CONTINUE WHEN found;
     END IF;
     needed := orderhook.is_needed(candidate.institution_id, candidate.last_closing_id, candidate.last_closed_at,
       candidate.previous_closing_id, candidate.previous_closed_at);
@@ -247,5 +271,5 @@ $body$;
 REVOKE ALL ON FUNCTION orderhook.forget_answers(bigint, bigint, integer, bigint),
   orderhook.remove_order(bigint, bigint, bigint, integer, bigint),
   orderhook.is_needed(bigint, bigint, bigint, bigint, bigint),
-  orderhook.remove_old_orders(bigint, bigint, integer, integer, bigint),
+  orderhook.remove_old_orders(bigint, bigint, integer, integer, integer, bigint),
   orderhook.remove_empty_executions(integer) FROM PUBLIC;
