@@ -124,6 +124,7 @@ function engineOptions(settings: Settings, database: DatabaseChoice, extraCa: st
     egressProxy: settings.egressProxy,
     extraCa,
     retentionMs: settings.retentionDays * DAY_MS,
+    orderRetentionMs: settings.orderRetentionDays === '' ? undefined : settings.orderRetentionDays * DAY_MS,
   };
 }
 

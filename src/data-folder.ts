@@ -5,6 +5,12 @@ import { join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { StartError } from './model/app-error.ts';
 
+/** Of the embedded database, in the data folder. */
+export const DATABASE_FILE = 'orderhook.db';
+
+/** Another process has the folder. */
+export class FolderHeldError extends StartError {}
+
 export type DataFolder = {
   readonly path: string;
   readonly databaseFile: string;
@@ -24,7 +30,7 @@ export function holdDataFolder(folder: string, now: Date): DataFolder {
   writeFileSync(holder, `process ${process.pid}, since ${now.toISOString()}\n`);
   return {
     path,
-    databaseFile: join(path, 'orderhook.db'),
+    databaseFile: join(path, DATABASE_FILE),
     encryptionKey: keptEncryptionKey(path),
     release() {
       rmSync(holder, { force: true });
@@ -45,7 +51,7 @@ function lockFolder(path: string): DatabaseSync {
     if ((error as { errcode?: number }).errcode !== 5) {
       throw new StartError(`The data folder ${path} cannot be used: ${(error as Error).message}.`);
     }
-    throw new StartError(
+    throw new FolderHeldError(
       `The data folder ${path} is held by ${holderOf(path)}. Stop it first, or give this one another folder.`,
     );
   }

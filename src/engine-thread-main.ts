@@ -35,6 +35,7 @@ const engine = createEngine({
   userAgent: USER_AGENT,
   leases: leaseTimes(options.database),
   retentionMs: options.retentionMs,
+  orderRetentionMs: options.orderRetentionMs,
   onExecutionEnd: metrics.executionEnded,
 });
 

@@ -21,6 +21,8 @@ export type EngineThreadOptions = {
   /** PEM; empty: none. */
   readonly extraCa: string;
   readonly retentionMs: number;
+  /** Undefined: orders are kept for ever. */
+  readonly orderRetentionMs: number | undefined;
 };
 
 export type Readiness = { readonly ready: boolean; readonly because?: string };

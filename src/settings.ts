@@ -163,6 +163,13 @@ export const SETTINGS = {
       'Call log, ended executions and closings that every queue has passed are removed when they are older.',
     parse: integer(1, 36_500),
   }),
+  orderRetentionDays: define<number | ''>({
+    env: 'ORDERHOOK_ORDER_RETENTION_DAYS',
+    default: '',
+    about:
+      'Orders that were last stored longer ago lose their details, unless a delivery waits, is owed or is abandoned. Empty: never.',
+    parse: integer(1, 36_500),
+  }),
   stopGraceMs: define({
     env: 'ORDERHOOK_STOP_GRACE_MS',
     default: 30_000,

@@ -1,7 +1,7 @@
 /** Partitions are there before they are needed and go as a whole; what is read often is found by an index. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import type { Position } from '../src/store/store.ts';
+import { ORDER_PASS_EVERY_MS, type Position } from '../src/store/store.ts';
 import { orderText } from './store-contract.ts';
 import { attempt, LEASE_MS, putClosed, Venue } from './support/postgres-fixture.ts';
 import { openTestStore, PostgresServer } from './support/postgres-server.ts';
@@ -32,7 +32,7 @@ describe('the schema', () => {
       venue.url,
     )) as { name: string; is_partition: boolean; first: string | null }[];
     const others = keys.filter(({ first }) => first !== 'institution_id').map(({ name }) => name);
-    assert.deepEqual(others, ['counters', 'installation', 'migrations', 'nodes', 'partitions']);
+    assert.deepEqual(others, ['counters', 'installation', 'migrations', 'nodes', 'partitions', 'upkeep']);
     assert.ok(keys.filter(({ is_partition }) => is_partition).length >= 4, 'partitions are looked at too');
   });
 });
@@ -209,6 +209,7 @@ describe('with many orders', () => {
         })),
       });
     }
+    let passes = 0;
     async function doEverything(): Promise<void> {
       const cursor = await venue.cursorOf(one);
       for (const withDetails of [true, false]) {
@@ -224,6 +225,9 @@ describe('with many orders', () => {
       for (const query of [{}, { outcome: 'FAILED' }, { orderId: '7' }] as const) {
         assert.ok(((await store.calls(venue.id, one.id, { limit: 50, ...query }))?.items.length ?? 0) > 0);
       }
+      assert.equal(await store.removeOrder(venue.id, '9', Date.now()), true);
+      passes += 1;
+      await store.removeOrdersOlderThan(passes * ORDER_PASS_EVERY_MS, Date.now());
       await store.engineInterfaces();
       await store.queueFigures(venue.id, one.id);
       const settled = (await store.owed(venue.id, one.id, { limit: 3, withDetails: false })).map(

@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { storeContract } from './store-contract.ts';
 import { nextChange, putClosed, Venue } from './support/postgres-fixture.ts';
 import { installedPgbouncer, Pgbouncer } from './support/postgres-pgbouncer.ts';
-import { openTestStore, PostgresServer } from './support/postgres-server.ts';
+import { openTestStore, PostgresServer, pretendEarlierVersion } from './support/postgres-server.ts';
 
 const binary = installedPgbouncer();
 const skip = binary ? false : 'pgbouncer is not installed';
@@ -13,7 +13,8 @@ describe('behind pgbouncer in transaction mode', { skip }, () => {
   let server: PostgresServer;
   let pgbouncer: Pgbouncer;
   before(async () => {
-    server = await PostgresServer.start();
+    // pgbouncer keeps some connections to the database of each test.
+    server = await PostgresServer.start({ settings: ['max_connections=200'] });
     pgbouncer = await Pgbouncer.start(binary as string, server);
   });
   after(async () => {
@@ -22,9 +23,13 @@ describe('behind pgbouncer in transaction mode', { skip }, () => {
   });
 
   storeContract('the PostgreSQL store', async () => {
-    const url = pgbouncer.url(await server.database());
-    const store = await openTestStore(url, { listen: false });
-    return { store, close: () => store.close() };
+    const url = await server.database();
+    const store = await openTestStore(pgbouncer.url(url), { listen: false });
+    return {
+      store,
+      pretendEarlierVersion: () => pretendEarlierVersion(server, url),
+      close: () => store.close(),
+    };
   });
 
   test('many stores share few sessions, and one that looks for itself hears of what others close', async () => {

@@ -190,6 +190,46 @@ export function serviceContract(name: string, makePlace: () => Promise<Place>): 
       );
     });
 
+    test('a removed order is called where it waits or is owed, whatever the filter, and cannot be read back', async () => {
+      const { code, interfaceId, scheduleId } = await service.setUp(callee.address, {
+        code: 'REMOVED',
+        interface: { filter: 'OrderDetailsData.OrderType=SALE' },
+      });
+      const institution = `/institutions/${code}`;
+      const identity = { partner: 'ACME-REMOVED', operator: 'OP' };
+      const { secret } = await service.call('POST', `${institution}/partners`, identity);
+      const put = (orderId: number) =>
+        service.call('PUT', `${institution}/orders/${orderId}`, {
+          orderId,
+          orderState: 'CLOSED',
+          orderType: 'SALE',
+        });
+      const run = () => service.call('POST', `${institution}/schedules/${scheduleId}/run?wait=true`);
+      await put(1);
+      callee.status = () => 500;
+      assert.equal((await run()).failed, 1);
+      await put(2);
+      for (const id of [1, 2]) {
+        assert.equal((await service.request('DELETE', `${institution}/orders/${id}`)).status, 204);
+      }
+      const { deliveries } = await service.call('GET', `${institution}/orders/1`);
+      assert.deepEqual([deliveries[0].state, deliveries[0].because], ['OWED', 'status']);
+      const preview = await service.call('POST', `${institution}/interfaces/${interfaceId}/preview`, {
+        orderId: '2',
+      });
+      assert.deepEqual([preview.filter, preview.wouldCall], [undefined, true]);
+      callee.status = () => 200;
+      callee.calls.length = 0;
+      const { called, delivered, filteredOut } = await run();
+      assert.deepEqual([called, delivered, filteredOut], [2, 2, 0]);
+      assert.deepEqual(callee.calls.map(({ target }) => target).sort(), ['/hook?id=1', '/hook?id=2']);
+      const reader = new OrderReader(service.address, { ...identity, secret });
+      assert.equal(JSON.parse(await reader.read('1')).statusCode, 'notfound');
+      const again = await put(1);
+      assert.equal(again.closing, undefined);
+      assert.equal(JSON.parse(await reader.read('1')).statusCode, 'success');
+    });
+
     test('237 real orders come in through the import command and are called 60, 60, 60, 57', async (t) => {
       if (!existsSync(RETAIL_ORDERS)) return t.skip(`NOT RUN: there is no ${RETAIL_ORDERS}`);
       const { code, scheduleId } = await service.setUp(callee.address, { code: 'RETAIL' });

@@ -2,25 +2,33 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { AppError } from '../src/model/app-error.ts';
-import type { Attempt, LoggedAttempt } from '../src/model/delivery.ts';
+import type { Attempt, Closing, LoggedAttempt } from '../src/model/delivery.ts';
 import type { Execution, ExternalInterface, Institution, InterfaceSettings } from '../src/model/entities.ts';
 import { readOrderDetails } from '../src/model/order.ts';
-import type {
-  Change,
-  EngineInterface,
-  Position,
-  Progress,
-  RequestedResend,
-  Store,
+import type { FailureReason } from '../src/model/outcome.ts';
+import {
+  type Change,
+  type EngineInterface,
+  ORDER_PASS_EVERY_MS,
+  type Position,
+  type Progress,
+  type RequestedResend,
+  type Store,
 } from '../src/store/store.ts';
 import { until } from './support/until.ts';
 
-export type OpenStore = () => Promise<{ store: Store; close(): Promise<void> }>;
+export type OpenStore = () => Promise<{
+  store: Store;
+  /** Makes the store believe that an earlier version wrote all that is there. */
+  pretendEarlierVersion(): Promise<void>;
+  close(): Promise<void>;
+}>;
 
 const NOW = Date.UTC(2026, 0, 5, 9);
 const LARGE_ID = '9223372036854775807';
 const NODE = 'node-1';
 const LEASE_MS = 60_000;
+const DAY_MS = 24 * 60 * 60 * 1_000;
 
 export const INTERFACE: InterfaceSettings & { destination: string } = {
   name: 'CRM',
@@ -46,11 +54,12 @@ export function storeContract(name: string, open: OpenStore): void {
   describe(name, () => {
     let store: Store;
     let close: () => Promise<void>;
+    let pretendEarlierVersion: () => Promise<void>;
     let venue: Institution;
     let changes: Change[];
 
     beforeEach(async () => {
-      ({ store, close } = await open());
+      ({ store, close, pretendEarlierVersion } = await open());
       venue = await store.createInstitution({
         code: 'VENUE',
         name: 'Venue',
@@ -232,6 +241,69 @@ export function storeContract(name: string, open: OpenStore): void {
         assert.deepEqual(await ids({ limit: 2, cursor: '3' }), ['2', '1']);
       });
 
+      test('a removed order has no details, and keeps its state, closings and deliveries', async () => {
+        const one = await createInterface();
+        await put(orderText(1, 'CLOSED', ',"name":"Zoë"'), orderText(2));
+        const [first] = await waiting(one);
+        await commit(progress(one, { cursor: first?.position as Position, attempts: [] }));
+        const closings = await store.closingsOf(venue.id, '1', 9);
+        const deliveries = await store.deliveriesOf(venue.id, closings);
+        assert.equal(await store.removeOrder(venue.id, '1', NOW + 7), true);
+        const removed = { orderId: '1', orderState: 'CLOSED', updatedAt: NOW, removedAt: NOW + 7 };
+        assert.deepEqual(await store.order(venue.id, '1'), removed);
+        assert.equal(await store.removeOrder(venue.id, '1', NOW + 9), true, 'again');
+        assert.deepEqual(await store.order(venue.id, '1'), removed);
+        assert.deepEqual(await store.closingsOf(venue.id, '1', 9), closings);
+        assert.deepEqual(await store.deliveriesOf(venue.id, closings), deliveries);
+        const { items } = await store.orders(venue.id, { limit: 9 });
+        assert.deepEqual(
+          items.map(({ orderId, removedAt }) => [orderId, removedAt]),
+          [
+            ['2', undefined],
+            ['1', NOW + 7],
+          ],
+        );
+        assert.equal((await store.order(venue.id, '2'))?.details, orderText(2));
+        assert.equal(await store.removeOrder(venue.id, '77', NOW), false);
+        const other = await store.createInstitution({ code: 'B', name: 'B', timeZone: 'UTC', createdAt: 0 });
+        assert.equal(await store.removeOrder(other.id, '2', NOW), false);
+        assert.equal((await store.order(venue.id, '2'))?.removedAt, undefined);
+      });
+
+      test('a removed order that is stored again has its new details, and closes only if it was not closed', async () => {
+        await put(orderText(1), orderText(2, 'OPEN'));
+        for (const id of ['1', '2']) await store.removeOrder(venue.id, id, NOW);
+        assert.equal((await store.closeOrder(venue.id, '1', NOW))?.alreadyClosed, true);
+        assert.equal(await store.closeOrder(venue.id, '2', NOW), undefined, 'there is nothing to close');
+        const again = await put(orderText(1, 'CLOSED', ',"b":2'), orderText(2));
+        assert.deepEqual(
+          again.map(({ closing }) => closing !== undefined),
+          [false, true],
+        );
+        const order = await store.order(venue.id, '1');
+        assert.equal(order?.details, orderText(1, 'CLOSED', ',"b":2'));
+        assert.equal(order?.removedAt, undefined);
+        assert.equal((await store.closeOrder(venue.id, '1', NOW))?.alreadyClosed, true);
+      });
+
+      test('what waits or is owed of a removed order is read without details', async () => {
+        const one = await createInterface();
+        await put(orderText(1), orderText(2));
+        const [first] = await waiting(one);
+        const owed = [{ closingId: first?.closingId as number, orderId: '1', attempts: 1, dueAt: 0 }];
+        await commit(progress(one, { cursor: first?.position as Position, owed }));
+        for (const id of ['1', '2']) await store.removeOrder(venue.id, id, NOW);
+        const seen = await store.waiting(venue.id, await cursorOf(one), { limit: 9, withDetails: true });
+        const listed = await store.owed(venue.id, one.id, { limit: 9, withDetails: true });
+        assert.deepEqual(
+          [...seen, ...listed].map(({ orderId, details }) => [orderId, details]),
+          [
+            ['2', undefined],
+            ['1', undefined],
+          ],
+        );
+      });
+
       test('an order of another institution is unknown', async () => {
         await put(orderText(1));
         const other = await store.createInstitution({
@@ -401,6 +473,8 @@ export function storeContract(name: string, open: OpenStore): void {
           const { closingId, orderId } = seen[index] as (typeof seen)[number];
           return { closingId, orderId };
         };
+        const failed = (reason: FailureReason, detail?: string) =>
+          ({ outcome: 'FAILED', reason, detail }) as const;
         await commit(
           progress(early, {
             cursor: seen[4]?.position as Position,
@@ -408,17 +482,23 @@ export function storeContract(name: string, open: OpenStore): void {
             abandoned: [{ ...pick(2), attempts: 12 }],
             attempts: [
               { ...attempt('1', { closingId: pick(0).closingId }), callTemplateId },
+              { ...attempt('2', { closingId: pick(1).closingId, ...failed('dns', 'x') }), callTemplateId },
+              { ...attempt('2', { closingId: pick(1).closingId, ...failed('status', 'y') }), callTemplateId },
+              { ...attempt('3', { closingId: pick(2).closingId, ...failed('refused') }), callTemplateId },
               { ...attempt('4', { closingId: pick(3).closingId, outcome: 'SIMULATED' }), callTemplateId },
             ],
           }),
         );
         const states: unknown[] = [];
+        const reasons: unknown[] = [];
         for (const id of ['1', '2', '3', '4', '5', '6']) {
           const closings = await store.closingsOf(venue.id, id, 1);
           const deliveries = await store.deliveriesOf(venue.id, closings);
           assert.ok(deliveries.every(({ interfaceId }) => interfaceId !== late.id));
           states.push(...deliveries.map(({ state, attempts }) => `${state} ${attempts}`));
+          reasons.push(...deliveries.map(({ because }) => because));
         }
+        assert.deepEqual(reasons, [undefined, 'status: y', 'refused', undefined, undefined, undefined]);
         assert.deepEqual(states, [
           'DELIVERED 1',
           'OWED 3',
@@ -779,6 +859,67 @@ export function storeContract(name: string, open: OpenStore): void {
         assert.deepEqual(await headersOf(other), inOrder.toReversed());
       });
 
+      test('of a removed order the call log keeps what came of each call, and nothing that the callee said', async () => {
+        const [one, deleted] = [await createInterface(), await createInterface()];
+        const closed = await put(orderText(1), orderText(2), orderText(3), orderText(4));
+        const callTemplateId = await templateOf(one);
+        const headers = { date: 'Mon', 'x-name': 'Zoë' };
+        const answer = { status: 200, headers, bodyStart: 'of Zoë' };
+        const attemptOf = (orderId: string, more: Partial<Attempt> = {}) => ({
+          ...attempt(orderId, {
+            closingId: closed[Number(orderId) - 1]?.closing?.closingId as number,
+            ...more,
+          }),
+          callTemplateId,
+        });
+        const said = { ...answer, status: 500, headers: { location: '/zoë' } };
+        const log = [
+          attemptOf('1', { answer }),
+          attemptOf('1', { answer }),
+          attemptOf('2', { answer }),
+          attemptOf('3', { answer }),
+          attemptOf('1', { answer }),
+          attemptOf('4', { answer }),
+          attemptOf('1', { outcome: 'FAILED', reason: 'status', detail: 'to /zoë', answer: said }),
+          attemptOf('1', { outcome: 'FAILED', reason: 'refused', detail: 'not there', answer: undefined }),
+        ];
+        await commit(progress(one, { attempts: log }));
+        const theirs = { ...attemptOf('1', { answer }), callTemplateId: await templateOf(deleted) };
+        await commit(progress(deleted, { attempts: [theirs] }));
+        await store.deleteInterface(venue.id, deleted.id, NOW);
+
+        await store.removeOrder(venue.id, '1', NOW);
+        const logged = (await store.calls(venue.id, one.id, { limit: 9 }))?.items ?? [];
+        const nothing = { headers: {}, bodyStart: '' };
+        assert.deepEqual(
+          logged.map(({ orderId, outcome, detail, answer }) => [orderId, outcome, detail, answer]).reverse(),
+          [
+            ['1', 'DELIVERED', undefined, { status: 200, ...nothing }],
+            ['1', 'DELIVERED', undefined, { status: 200, ...nothing }],
+            ['2', 'DELIVERED', undefined, answer],
+            ['3', 'DELIVERED', undefined, answer],
+            ['1', 'DELIVERED', undefined, { status: 200, ...nothing }],
+            ['4', 'DELIVERED', undefined, answer],
+            ['1', 'FAILED', undefined, { status: 500, ...nothing }],
+            ['1', 'FAILED', 'not there', undefined],
+          ],
+        );
+        const [call] = (await store.calls(venue.id, deleted.id, { limit: 9 }))?.items ?? [];
+        assert.deepEqual(call?.answer, { status: 200, ...nothing }, 'in the log of a deleted interface too');
+        const [delivery] = await store.deliveriesOf(venue.id, await store.closingsOf(venue.id, '1', 1));
+        assert.equal(delivery?.state, 'DELIVERED');
+        // The next one that keeps the headers for others goes too.
+        await store.removeOrder(venue.id, '2', NOW);
+        const left = (await store.calls(venue.id, one.id, { limit: 9 }))?.items ?? [];
+        assert.deepEqual(
+          left.filter(({ answer }) => answer?.bodyStart).map(({ orderId, answer }) => [orderId, answer]),
+          [
+            ['4', answer],
+            ['3', answer],
+          ],
+        );
+      });
+
       test('a test call is logged at once', async () => {
         const one = await createInterface();
         const { closingId: _, ...test } = attempt('5', { trigger: 'TEST' });
@@ -1037,6 +1178,155 @@ export function storeContract(name: string, open: OpenStore): void {
         assert.equal((await waiting(one)).length, 1);
         assert.equal((await store.order(venue.id, '1'))?.orderId, '1', 'orders stay');
         assert.equal((await store.closingsOf(venue.id, '2', 9)).length, 1, 'an owed closing stays');
+      });
+
+      test('a delivery whose attempts may have been removed is not called filtered out', async () => {
+        const one = await createInterface();
+        const late = NOW + 30 * DAY_MS;
+        // Waits for ever, and so keeps all closings.
+        await createInterface();
+        await put(orderText(1), orderText(2), orderText(3));
+        await store.putOrders([{ ...readOrderDetails(orderText(4)), institutionId: venue.id }], late);
+        const seen = await waiting(one);
+        const callTemplateId = await templateOf(one);
+        const closingIdOf = (index: number) => seen[index]?.closingId as number;
+        await commit(
+          progress(one, {
+            cursor: seen.at(-1)?.position as Position,
+            attempts: [
+              { ...attempt('1', { closingId: closingIdOf(0) }), callTemplateId },
+              { ...attempt('2', { closingId: closingIdOf(1), startedAt: late }), callTemplateId },
+            ],
+          }),
+        );
+        const closings: Closing[] = [];
+        for (const id of ['1', '2', '3', '4']) closings.push(...(await store.closingsOf(venue.id, id, 1)));
+        const states = async () =>
+          (await store.deliveriesOf(venue.id, closings))
+            .filter(({ interfaceId }) => interfaceId === one.id)
+            .map(({ state }) => state);
+        assert.deepEqual(await states(), ['DELIVERED', 'DELIVERED', 'FILTERED_OUT', 'FILTERED_OUT']);
+        while ((await store.removeOlderThan(NOW + DAY_MS)) > 0);
+        assert.equal((await store.calls(venue.id, one.id, { limit: 9 }))?.items.length, 1);
+        assert.deepEqual(await states(), ['UNKNOWN', 'DELIVERED', 'UNKNOWN', 'FILTERED_OUT']);
+      });
+
+      test('executions that found nothing go whatever their age, when an earlier version left them', async () => {
+        const one = await createInterface();
+        const ids = await store.reserveExecutionIds(6);
+        const ended = { endedAt: NOW, status: 'OK' } as const;
+        await commit(
+          progress(one, {
+            executions: [
+              execution(one, ids, ended),
+              execution(one, ids + 1, { ...ended, looked: 1 }),
+              execution(one, ids + 2, { ...ended, trigger: 'MANUAL' }),
+              execution(one, ids + 3, { ...ended, status: 'ERROR' }),
+              execution(one, ids + 4, { ...ended, message: 'The interface was paused.' }),
+              execution(one, ids + 5),
+            ],
+          }),
+        );
+        await pretendEarlierVersion();
+        while ((await store.removeOlderThan(0)) > 0);
+        const kept: number[] = [];
+        for (let id = ids; id < ids + 6; id += 1) {
+          if (await store.executionById(venue.id, id)) kept.push(id - ids);
+        }
+        assert.deepEqual(kept, [1, 2, 3, 4, 5]);
+      });
+
+      describe('of orders', () => {
+        const removeOld = async (time: number) => {
+          let removed = 0;
+          for (;;) {
+            const step = await store.removeOrdersOlderThan(time, NOW + 1);
+            removed += step.removed;
+            if (!step.hasMore) return removed;
+          }
+        };
+        const putAt = (at: number, ...texts: string[]) =>
+          store.putOrders(
+            texts.map((text) => ({ ...readOrderDetails(text), institutionId: venue.id })),
+            at,
+          );
+
+        test('takes the details of old ones, and nothing that waits, is owed or is abandoned', async () => {
+          const one = await createInterface();
+          const ids = ['1', '2', '3', '4', '5', '6', '7'];
+          await putAt(NOW, orderText(1), orderText(2), orderText(3), orderText(4));
+          // The newest closing of it was delivered, an older one is owed.
+          await putAt(NOW, orderText(2, 'OPEN'));
+          await putAt(NOW, orderText(2));
+          await putAt(NOW + 5, orderText(5));
+          await putAt(NOW, orderText(6, 'OPEN'), orderText(7));
+          const seen = await waiting(one);
+          const pick = (index: number) => {
+            const { closingId, orderId } = seen[index] as (typeof seen)[number];
+            return { closingId, orderId };
+          };
+          await commit(
+            progress(one, {
+              cursor: seen.at(-2)?.position as Position,
+              owed: [{ ...pick(1), attempts: 1, dueAt: 0 }],
+              abandoned: [{ ...pick(2), attempts: 12 }],
+            }),
+          );
+          assert.equal(await removeOld(NOW), 0, 'none is older');
+          assert.equal(await removeOld(NOW + ORDER_PASS_EVERY_MS), 4);
+          const kept = async () => {
+            const found: string[] = [];
+            for (const id of ids) {
+              const order = await store.order(venue.id, id);
+              found.push(order ? (order.details === undefined ? 'removed' : 'whole') : 'gone');
+            }
+            return found.join(' ');
+          };
+          assert.equal(await kept(), 'removed whole whole removed removed gone whole');
+          assert.equal((await store.order(venue.id, '1'))?.removedAt, NOW + 1);
+          const settled = [pick(1).closingId];
+          await commit(
+            progress(one, {
+              cursor: seen.at(-1)?.position as Position,
+              settled,
+              resent: [pick(2).closingId],
+            }),
+          );
+          assert.equal(await removeOld(NOW + 2 * ORDER_PASS_EVERY_MS), 3);
+          assert.equal(await kept(), 'removed removed removed removed removed gone removed');
+        });
+
+        test('looks through them again only when time has gone on', async () => {
+          await putAt(NOW - 2, orderText(1, 'OPEN'));
+          assert.equal(await removeOld(NOW - 1), 1);
+          await putAt(NOW - 2, orderText(2, 'OPEN'));
+          assert.equal(await removeOld(NOW + 1), 0);
+          assert.equal(await removeOld(NOW - 1 + ORDER_PASS_EVERY_MS), 1);
+        });
+
+        test('takes the whole order when no closing of it is kept any more, in steps', async () => {
+          const one = await createInterface();
+          const old = NOW - 60 * DAY_MS;
+          const count = 1_200;
+          for (let n = 0; n < count; n += 400) {
+            await putAt(old, ...Array.from({ length: 400 }, (_, index) => orderText(n + index + 1)));
+          }
+          await putAt(NOW, orderText(5_000));
+          const seen = await store.waiting(venue.id, await cursorOf(one), {
+            limit: 2_000,
+            withDetails: false,
+          });
+          await commit(progress(one, { cursor: seen.at(-1)?.position as Position }));
+          const first = await store.removeOrdersOlderThan(NOW - DAY_MS, NOW);
+          assert.equal(first.hasMore, true);
+          assert.ok(first.removed < count / 2, `${first.removed} in one step`);
+          assert.equal(first.removed + (await removeOld(NOW - DAY_MS)), count);
+          assert.equal((await store.order(venue.id, '1'))?.orderState, 'CLOSED');
+          while ((await store.removeOlderThan(NOW - 30 * DAY_MS)) > 0);
+          assert.equal(await removeOld(NOW - DAY_MS + ORDER_PASS_EVERY_MS), count);
+          assert.equal(await store.order(venue.id, '1'), undefined);
+          assert.equal((await store.order(venue.id, '5000'))?.details, orderText(5_000));
+        });
       });
     });
 

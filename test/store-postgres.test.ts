@@ -1,6 +1,6 @@
 import { after, before } from 'node:test';
 import { storeContract } from './store-contract.ts';
-import { openTestStore, PostgresServer } from './support/postgres-server.ts';
+import { openTestStore, PostgresServer, pretendEarlierVersion } from './support/postgres-server.ts';
 
 let server: PostgresServer;
 before(async () => {
@@ -9,6 +9,11 @@ before(async () => {
 after(() => server.remove());
 
 storeContract('the PostgreSQL store', async () => {
-  const store = await openTestStore(await server.database());
-  return { store, close: () => store.close() };
+  const url = await server.database();
+  const store = await openTestStore(url);
+  return {
+    store,
+    pretendEarlierVersion: () => pretendEarlierVersion(server, url),
+    close: () => store.close(),
+  };
 });

@@ -12,9 +12,15 @@ import { temporaryFolder } from './support/temporary-folder.ts';
 
 storeContract('the SQLite store', async () => {
   const folder = temporaryFolder();
-  const store = openSqliteStore({ file: join(folder.path, 'orderhook.db') });
+  const file = join(folder.path, 'orderhook.db');
+  const store = openSqliteStore({ file });
   return {
     store,
+    async pretendEarlierVersion() {
+      const db = new DatabaseSync(file);
+      db.exec("UPDATE upkeep SET value = 1000 WHERE name = 'empty_executions_to'");
+      db.close();
+    },
     async close() {
       await store.close();
       folder.remove();

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { StartError } from '../model/app-error.ts';
 import { VERSION } from '../version.ts';
+import { addCompact } from './compact.ts';
 import { addConfig } from './config.ts';
 import { addDemo } from './demo.ts';
 import { addFilter } from './filter.ts';
@@ -19,6 +20,7 @@ const COMMANDS: readonly ((program: Command) => void)[] = [
   addImport,
   addFilter,
   addMigrate,
+  addCompact,
   addConfig,
 ];
 

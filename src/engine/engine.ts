@@ -29,7 +29,6 @@ import type {
   Progress,
   QueueStore,
   ResendStore,
-  RetentionStore,
   Store,
 } from '../store/store.ts';
 import type { ExecutionEnd } from './execution.ts';
@@ -38,13 +37,13 @@ import { InterfaceRunner, type RunnerParts } from './interface-runner.ts';
 import { Ledger } from './ledger.ts';
 import { createLogReader, type LogReader } from './log-reader.ts';
 import { Recorder } from './recorder.ts';
-import { keepRetention } from './retention.ts';
+import { keepRetention, type UpkeepStore } from './retention.ts';
 import { Shortage } from './shortage.ts';
 
 export type EngineStore = QueueStore &
   LeaseStore &
   Pick<ResendStore, 'resendDeliveries'> &
-  Pick<RetentionStore, 'removeOlderThan'> &
+  UpkeepStore &
   Pick<Store, 'subscribe'>;
 
 /** How long an interface stays with a node that is not heard of, and how often a node is heard of. */
@@ -69,6 +68,8 @@ export type EngineParts = {
   readonly leases?: LeaseTimes;
   /** Call log, ended executions and passed closings are removed when they are older; undefined: never. */
   readonly retentionMs?: number | undefined;
+  /** The details of orders that were last stored before are removed; undefined: never. */
+  readonly orderRetentionMs?: number | undefined;
   readonly onExecutionEnd?: (end: ExecutionEnd) => void;
 };
 
@@ -359,7 +360,8 @@ export function createEngine(parts: EngineParts): Engine {
     keepLooking();
     releasers.push(store.subscribe(onChange));
     if (parts.retentionMs !== undefined) {
-      releasers.push(keepRetention({ store, clock, log, retentionMs: parts.retentionMs }));
+      const { retentionMs, orderRetentionMs } = parts;
+      releasers.push(keepRetention({ store, clock, log, retentionMs, orderRetentionMs }));
     }
     await loadOnce(undefined);
   }

@@ -299,7 +299,8 @@ export function interfaceRoutes(parts: {
         const subject = await findInterface(institution.id, params.interfaceId);
         const orderId = orderIdFrom(body.orderId);
         const { details } = found(await store.order(institution.id, orderId), 'order', orderId);
-        const filter = explainFilter(subject, details);
+        // No filter can ask an order whose details were removed: it is called.
+        const filter = details === undefined ? undefined : explainFilter(subject, details);
         const destination = await destinationOfInterface(subject);
         const { items: schedules } = await store.schedules(institution.id, subject.id, {
           limit: PAGE_LIMIT_MAX,

@@ -21,7 +21,7 @@ import {
   writeMoment,
   writeOptionalMoment,
 } from './pages.ts';
-import { type Route, route } from './route.ts';
+import { NOTHING, type Route, route } from './route.ts';
 
 const TAG = 'Orders';
 /** Of one order: more than an order is closed in any practice. */
@@ -145,6 +145,7 @@ export function orderRoutes(parts: {
             orderState: Type.String(),
             updatedAt: MOMENT,
             lastClosedAt: Type.Optional(MOMENT),
+            removedAt: Type.Optional(MOMENT),
           }),
         ),
       },
@@ -158,11 +159,12 @@ export function orderRoutes(parts: {
           ...(state !== undefined && { state }),
           ...(orderId !== undefined && { orderId }),
         });
-        return pageAnswer(orders, ({ orderId, orderState, updatedAt, lastClosedAt }) => ({
+        return pageAnswer(orders, ({ orderId, orderState, updatedAt, lastClosedAt, removedAt }) => ({
           orderId,
           orderState,
           updatedAt: writeMoment(updatedAt),
           ...writeOptionalMoment('lastClosedAt', lastClosedAt),
+          ...writeOptionalMoment('removedAt', removedAt),
         }));
       },
     }),
@@ -177,6 +179,7 @@ export function orderRoutes(parts: {
           orderId: ORDER_ID,
           orderState: Type.String(),
           updatedAt: MOMENT,
+          removedAt: Type.Optional(MOMENT),
           closings: Type.Array(CLOSING),
           deliveries: Type.Array(
             Type.Object({
@@ -185,11 +188,17 @@ export function orderRoutes(parts: {
               state: Type.Enum(DELIVERY_STATES),
               attempts: Type.Integer(),
               nextAttemptAt: Type.Optional(MOMENT),
+              because: Type.Optional(Type.String({ description: 'why the last attempt failed' })),
             }),
           ),
-          details: Type.Object(
-            {},
-            { additionalProperties: true, description: 'OrderDetailsData, as it was given' },
+          details: Type.Optional(
+            Type.Object(
+              {},
+              {
+                additionalProperties: true,
+                description: 'OrderDetailsData, as it was given; absent when it was removed',
+              },
+            ),
           ),
         }),
       },
@@ -202,6 +211,7 @@ export function orderRoutes(parts: {
           orderId,
           orderState: order.orderState,
           updatedAt: writeMoment(order.updatedAt),
+          ...writeOptionalMoment('removedAt', order.removedAt),
           closings: closings.map(closingAnswer),
           deliveries: deliveries.map((delivery) => ({
             interfaceId: String(delivery.interfaceId),
@@ -209,11 +219,28 @@ export function orderRoutes(parts: {
             state: delivery.state,
             attempts: delivery.attempts,
             ...writeOptionalMoment('nextAttemptAt', delivery.nextAttemptAt),
+            ...(delivery.because !== undefined && { because: delivery.because }),
           })),
         });
         // The details go out as they came in: parsing them would cost numbers their digits.
         reply.type('application/json; charset=utf-8');
-        return `${answer.slice(0, -1)},"details":${order.details}}`;
+        return order.details === undefined ? answer : `${answer.slice(0, -1)},"details":${order.details}}`;
+      },
+    }),
+    route({
+      method: 'DELETE',
+      path: '/api/v1/institutions/:code/orders/:orderId',
+      role: 'OPERATOR',
+      tag: TAG,
+      summary: "Remove an order's details, and what callees answered about it",
+      description:
+        'That there was such an order stays, with its closings and what came of them. Deliveries that wait or are owed are ' +
+        'still made. Removing it again does no harm.',
+      answers: { 204: NOTHING },
+      async handle({ params, institution }) {
+        const orderId = orderIdFrom(params.orderId);
+        const wasThere = await store.removeOrder(institution.id, orderId, clock());
+        found(wasThere || undefined, 'order', orderId);
       },
     }),
   ];

@@ -80,7 +80,7 @@ export function webServiceRoutes(parts: {
         const result = writeResult({
           requestId: requestId ?? String(requests),
           orderId,
-          details: order && cutDetails(order.details, granularity),
+          details: order?.details === undefined ? undefined : cutDetails(order.details, granularity),
         });
         const encoding = encodingFor(request.headers['accept-encoding']);
         if (encoding === undefined || Buffer.byteLength(result) <= COMPRESSED_FROM_BYTES) return result;

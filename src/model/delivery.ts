@@ -55,6 +55,8 @@ export const DELIVERY_STATES = [
   'SIMULATED',
   /** Looked at and not called: the filter said no. */
   'FILTERED_OUT',
+  /** What is kept proves none of these: retention took the attempts of that time. */
+  'UNKNOWN',
 ] as const;
 export type DeliveryState = (typeof DELIVERY_STATES)[number];
 
@@ -64,6 +66,8 @@ export type Delivery = {
   readonly state: DeliveryState;
   readonly attempts: number;
   readonly nextAttemptAt?: number;
+  /** Why the last attempt failed, of one that is owed or abandoned: the reason, and what is known of it. */
+  readonly because?: string;
 };
 
 /** One interface's queue in figures. */

@@ -3,7 +3,14 @@
  */
 import { createHash } from 'node:crypto';
 import { AppError } from '../model/app-error.ts';
-import type { AttemptOutcome, AttemptTrigger, ClosingId, LoggedAttempt } from '../model/delivery.ts';
+import type {
+  AttemptOutcome,
+  AttemptTrigger,
+  ClosingId,
+  Delivery,
+  DeliveryState,
+  LoggedAttempt,
+} from '../model/delivery.ts';
 import {
   type Execution,
   type ExecutionStatus,
@@ -114,7 +121,12 @@ export type OwedColumns = [
 ];
 
 export function toOwed([closingId, orderId, attempts, dueAt, details]: OwedColumns): OwedDelivery {
-  return { closingId, orderId, attempts, dueAt, ...optional('details', details) };
+  return { closingId, orderId, attempts, dueAt, ...keptDetails(details) };
+}
+
+/** In both stores an order whose details were removed has '' for them, which no JSON text is. */
+export function keptDetails(details: string | null | undefined): { details?: string } {
+  return details ? { details } : {};
 }
 
 export function contentHash({ method, url, payload, userAgent }: CallTemplate): Buffer {
@@ -152,6 +164,44 @@ function toAnswer(row: Row): Answer {
     headers: JSON.parse((row.headers as string | null) ?? '{}'),
     bodyStart: (row.body_start as string | null) ?? '',
   };
+}
+
+/** What the clocks of the nodes that note closings and attempts may differ by. */
+const CLOCKS_APART_MS = 60 * 60 * 1_000;
+
+/**
+ * How far an interface is with a closing, of a row with what is kept of it: `owed_attempts`, `due_at` and
+ * `abandoned_attempts` of its lists, `is_waiting`, `closed_at`; of its attempts, tests left out, their number `attempts`, the
+ * newest `outcome` that delivered it or simulated that, `last_started_at`, `reason` and `detail` of the last; and
+ * `removed_before`, the moment before which attempts may be missing.
+ */
+export function toDelivery(row: Row): Delivery {
+  const state = deliveryState(row);
+  const isFailed = state === 'OWED' || state === 'ABANDONED';
+  return {
+    interfaceId: row.interface_id as number,
+    closingId: row.closing_id as ClosingId,
+    state,
+    attempts: (row.owed_attempts ?? row.abandoned_attempts ?? row.attempts) as number,
+    ...(state === 'OWED' && (row.due_at as number) > 0 ? { nextAttemptAt: row.due_at as number } : {}),
+    ...(isFailed && row.reason !== null ? { because: becauseOf(row) } : {}),
+  };
+}
+
+function deliveryState(row: Row): DeliveryState {
+  if (row.owed_attempts !== null) return 'OWED';
+  if (row.abandoned_attempts !== null) return 'ABANDONED';
+  if (row.outcome !== null) return row.outcome as 'DELIVERED' | 'SIMULATED';
+  if (row.is_waiting === true || row.is_waiting === 1) return 'WAITING';
+  // It was looked at, and is in no list. Where all attempts since then are there and none delivered it, the filter said no.
+  const removedBefore = row.removed_before as number;
+  const keptFrom = removedBefore === 0 ? 0 : removedBefore + CLOCKS_APART_MS;
+  const lookedAt = Math.max(row.closed_at as number, (row.last_started_at as number | null) ?? 0);
+  return lookedAt >= keptFrom ? 'FILTERED_OUT' : 'UNKNOWN';
+}
+
+function becauseOf({ reason, detail }: Row): string {
+  return detail === null ? String(reason) : `${reason}: ${detail}`;
 }
 
 export function toInstitution(row: Row): Institution {

@@ -10,6 +10,9 @@
 import type { Attempt } from '../model/delivery.ts';
 import { type Answer, haveSameHeaders } from '../model/outcome.ts';
 
+/** An attempt that names another one comes at most so many after it: more do not enter the log of an interface together. */
+export const COMMIT_SPAN_ATTEMPTS = 4_096;
+
 export type SharedHeaders = {
   /** JSON text, for the first of those that share it. */
   readonly texts: readonly (string | null)[];

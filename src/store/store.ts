@@ -93,19 +93,30 @@ export type OrderClosed = {
   readonly closing: Closing;
   readonly alreadyClosed: boolean;
 };
-export type StoredOrder = OrderDetails & { readonly updatedAt: number };
+export type StoredOrder = Omit<OrderDetails, 'details'> & {
+  /** Absent when they were removed. */
+  readonly details?: string;
+  readonly updatedAt: number;
+  readonly removedAt?: number;
+};
 export type OrderQuery = PageRequest & { readonly state?: string; readonly orderId?: OrderId };
 
 export interface OrderStore {
   /** Stores all in one commit, in the given order; one answer for each. `closedAt` is the time of the closings it makes. */
   putOrders(puts: readonly OrderPut[], closedAt: number): Promise<OrderStored[]>;
-  /** Undefined when the order is unknown. */
+  /** Undefined when the order is unknown; so is one, that is not closed, whose details were removed. */
   closeOrder(
     institutionId: InstitutionId,
     orderId: OrderId,
     closedAt: number,
   ): Promise<OrderClosed | undefined>;
   order(institutionId: InstitutionId, orderId: OrderId): Promise<StoredOrder | undefined>;
+  /**
+   * Removes its details, and what callees answered about it from the call log; the order, its state, closings, deliveries and
+   * outcomes stay. What was stored of it is overwritten, where the database can do that. False when the order is unknown.
+   * Storing it again brings details, and no closing when it was closed.
+   */
+  removeOrder(institutionId: InstitutionId, orderId: OrderId, now: number): Promise<boolean>;
   /** By order id, greatest first, without details. */
   orders(
     institutionId: InstitutionId,
@@ -287,6 +298,7 @@ export type OwedDelivery = {
   /** Attempts made so far. */
   readonly attempts: number;
   readonly dueAt: number;
+  /** Absent when they were not asked for, or were removed. */
   readonly details?: string;
 };
 export type OwedQuery = {
@@ -442,13 +454,35 @@ export type ResendDelivery = Omit<OwedDelivery, 'dueAt'> & {
 
 export interface RetentionStore {
   /**
-   * Removes a small step of what is older: call log, ended executions, and closings that every queue has passed. Answers how
-   * many rows went; 0 when there is nothing left to do. Never holds a lock for more than about 50 ms.
+   * Removes a small step of what is older: call log, ended executions, and closings that every queue has passed. Whatever
+   * their age, executions go that found nothing to look at and that an earlier version kept. Answers about how many rows
+   * went; 0 when there is nothing left to do. Never holds a lock for more than about 50 ms.
    */
   removeOlderThan(time: number): Promise<number>;
+  /**
+   * Looks at a small step of the orders, and removes the details of those that were last stored before `time`; the whole
+   * order when no closing of it is kept any more. What waits, is owed or is abandoned somewhere stays. `hasMore`: this pass
+   * through all orders is not over; the next one begins when `time` has moved on by ORDER_PASS_EVERY_MS.
+   */
+  removeOrdersOlderThan(
+    time: number,
+    now: number,
+  ): Promise<{ readonly removed: number; readonly hasMore: boolean }>;
+  /** Gives a small step of the room that removal left back to the system, where the database does not do so by itself. */
+  giveRoomBack(): Promise<RoomStep>;
   /** Over all institutions, for the metrics. */
   queueTotals(): Promise<{ readonly waiting: number; readonly owed: number; readonly abandoned: number }>;
 }
+
+export type RoomStep = {
+  /** There is more to give back: go on after a pause. */
+  readonly hasMore: boolean;
+  /** Bytes of the write-ahead log that cannot be cut, because somebody reads what was there before. */
+  readonly heldLogBytes?: number;
+};
+
+/** A look through all orders has its cost, and orders get old by days. */
+export const ORDER_PASS_EVERY_MS = 10 * 60 * 1_000;
 
 /** Details of one read of the log, in characters, or fewer: a read of large orders ends early. */
 export const READ_CHARACTERS_MAX = 4 * 1024 * 1024;

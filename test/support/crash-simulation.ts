@@ -545,6 +545,8 @@ export class History {
       releaseLeases: guard(store.releaseLeases),
       resendDeliveries: guard(store.resendDeliveries),
       removeOlderThan: guard(store.removeOlderThan),
+      removeOrdersOlderThan: guard(store.removeOrdersOlderThan),
+      giveRoomBack: guard(store.giveRoomBack),
       commitProgress: (progress, nodeId) =>
         this.#commit(life, progress, () => store.commitProgress(progress, nodeId)),
       subscribe: (listener) => {

@@ -179,6 +179,11 @@ export async function openTestStore(
   return openPostgresStore({ url, listen: true, poolSize: 4, ...options });
 }
 
+/** Makes stores of this database believe that an earlier version wrote all that is there. */
+export async function pretendEarlierVersion(server: PostgresServer, url: string): Promise<void> {
+  await server.query("UPDATE orderhook.upkeep SET value = 0 WHERE name = 'empty_executions_block'", url);
+}
+
 /** Where a full PostgreSQL with pg_dump and pg_basebackup is installed; undefined when there is none. */
 export function installedBin(): string | undefined {
   for (const version of [18, 17, 16, 15, 14]) {

@@ -16,7 +16,7 @@ export const ATTEMPT_TYPES: readonly string[] =
   );
 
 /** Attempts of one commit started within this time: only partitions of that time are looked through for their headers. */
-const COMMIT_SPAN_MS = 60 * 60 * 1_000;
+export const COMMIT_SPAN_MS = 60 * 60 * 1_000;
 
 export type AttemptToLog = Attempt & { readonly callTemplateId: number };
 

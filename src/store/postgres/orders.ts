@@ -1,10 +1,12 @@
 /** Orders and their closings: what comes in. An order and its closing are always one commit. */
-import type { Closing, ClosingId, Delivery, DeliveryState } from '../../model/delivery.ts';
+import type { Closing, ClosingId } from '../../model/delivery.ts';
 import type { InstitutionId } from '../../model/entities.ts';
 import { CLOSED, type OrderId, parseOrderId, withState } from '../../model/order.ts';
-import { optional, type Row, toPage, wrongCursor } from '../rows.ts';
+import { keptDetails, optional, type Row, toDelivery, toPage, wrongCursor } from '../rows.ts';
+import { COMMIT_SPAN_ATTEMPTS } from '../shared-headers.ts';
 import type { Change, OrderPut, OrderStore, OrderStored } from '../store.ts';
 import { int4Array, int8Array, textArray } from './arrays.ts';
+import { COMMIT_SPAN_MS } from './call-log.ts';
 import type { Database } from './database.ts';
 import { unavailable } from './trouble.ts';
 
@@ -28,9 +30,11 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
   );
   const close = db.writing('SELECT * FROM orderhook.close_stored_order($1, $2, $3, $4, $5)');
   const select = db.reading(
-    'SELECT order_state, updated_at, details FROM orderhook.orders WHERE institution_id = $1 AND order_id = $2',
+    `SELECT order_state, updated_at, removed_at, details FROM orderhook.orders
+     WHERE institution_id = $1 AND order_id = $2`,
   );
-  const columns = `SELECT order_id::text, order_state, updated_at, last_closed_at FROM orderhook.orders
+  const remove = db.writing('SELECT orderhook.remove_order($1, $2, $3, $4, $5) AS found');
+  const columns = `SELECT order_id::text, order_state, updated_at, removed_at, last_closed_at FROM orderhook.orders
     WHERE institution_id = $1`;
   const order = 'ORDER BY orders.order_id DESC LIMIT';
   const page = db.reading(`${columns} AND order_id < $2 ${order} $3`);
@@ -53,8 +57,9 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
      SELECT closing_id, closed_at FROM chain WHERE n <= $3 ORDER BY n`,
   );
   const deliveries = db.reading(`
-    SELECT i.interface_id, c.closing_id, o.attempts AS owed_attempts,
-      CASE WHEN o.due_at > 0 THEN greatest(o.due_at, q.held_until) END AS due_at, a.attempts AS abandoned_attempts,
+    SELECT i.interface_id, c.closing_id, c.closed_at, o.attempts AS owed_attempts,
+           CASE WHEN o.due_at > 0 THEN greatest(o.due_at, q.held_until) END AS due_at, a.attempts AS abandoned_attempts, l.started_at AS last_started_at, l.reason, l.detail,
+           (SELECT value FROM orderhook.upkeep WHERE name = 'attempts_removed_before') AS removed_before,
            (c.xid, c.closing_id) > (q.cursor_xid, q.cursor_id) AS is_waiting,
            (SELECT t.outcome FROM orderhook.attempts t
             WHERE t.institution_id = $1 AND t.interface_id = i.interface_id AND t.order_id = c.order_id
@@ -73,6 +78,10 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
       ON o.institution_id = $1 AND o.interface_id = i.interface_id AND o.closing_id = c.closing_id
     LEFT JOIN orderhook.abandoned a
       ON a.institution_id = $1 AND a.interface_id = i.interface_id AND a.closing_id = c.closing_id
+    LEFT JOIN LATERAL (SELECT t.started_at, t.reason, t.detail FROM orderhook.attempts t
+      WHERE t.institution_id = $1 AND t.interface_id = i.interface_id AND t.order_id = c.order_id
+        AND t.closing_id = c.closing_id AND t.trigger <> 'TEST'
+      ORDER BY t.attempt_id DESC LIMIT 1) l ON true
     ORDER BY given.place, i.interface_id`);
 
   return {
@@ -100,9 +109,11 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
 
     async closeOrder(institutionId, orderId, closedAt) {
       for (let tries = 1; tries <= CLOSE_TRIES_MAX; tries += 1) {
-        const details = (await select.row(institutionId, orderId))?.details as string | undefined;
-        if (details === undefined) return undefined;
-        const row = await close.row(institutionId, orderId, details, withState(details, CLOSED), closedAt);
+        const stored = await select.row(institutionId, orderId);
+        if (!stored || (stored.removed_at !== null && stored.order_state !== CLOSED)) return undefined;
+        const details = stored.details as string;
+        const closed = stored.removed_at === null ? withState(details, CLOSED) : details;
+        const row = await close.row(institutionId, orderId, details, closed, closedAt);
         if (row?.result === 'unknown') return undefined;
         if (row?.result === 'changed') continue;
         const closing = {
@@ -123,10 +134,16 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
         row && {
           orderId,
           orderState: row.order_state as string,
-          details: row.details as string,
+          ...keptDetails(row.details as string),
           updatedAt: row.updated_at as number,
+          ...optional('removedAt', row.removed_at as number | null),
         }
       );
+    },
+
+    async removeOrder(institutionId, orderId, now) {
+      const row = await remove.row(institutionId, orderId, now, COMMIT_SPAN_ATTEMPTS, COMMIT_SPAN_MS);
+      return row?.found === true;
     },
 
     async orders(institutionId, { limit, cursor, state, orderId }) {
@@ -151,6 +168,7 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
         orderState: row.order_state as string,
         updatedAt: row.updated_at as number,
         ...optional('lastClosedAt', row.last_closed_at as number | null),
+        ...optional('removedAt', row.removed_at as number | null),
       }));
       return toPage(orders, limit, (each) => each.orderId);
     },
@@ -193,22 +211,4 @@ function segmentsOf(puts: readonly OrderPut[]): number[] {
     seen.add(key);
     return segment;
   });
-}
-
-function toDelivery(row: Row): Delivery {
-  const state = deliveryState(row);
-  return {
-    interfaceId: row.interface_id as number,
-    closingId: row.closing_id as ClosingId,
-    state,
-    attempts: (row.owed_attempts ?? row.abandoned_attempts ?? row.attempts) as number,
-    ...(state === 'OWED' ? optional('nextAttemptAt', row.due_at as number | null) : {}),
-  };
-}
-
-function deliveryState(row: Row): DeliveryState {
-  if (row.owed_attempts !== null) return 'OWED';
-  if (row.abandoned_attempts !== null) return 'ABANDONED';
-  if (row.outcome !== null) return row.outcome as 'DELIVERED' | 'SIMULATED';
-  return row.is_waiting === true ? 'WAITING' : 'FILTERED_OUT';
 }

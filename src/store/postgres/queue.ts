@@ -1,7 +1,15 @@
 /** The engine's side: the log read forward from a cursor, the owed list, and the one commit that moves them. */
 import type { ClosingId } from '../../model/delivery.ts';
 import type { Execution, InstitutionId } from '../../model/entities.ts';
-import { type OwedColumns, optional, type Row, toExecution, toOwed, toSchedule } from '../rows.ts';
+import {
+  keptDetails,
+  type OwedColumns,
+  optional,
+  type Row,
+  toExecution,
+  toOwed,
+  toSchedule,
+} from '../rows.ts';
 import type { Change, EngineInterface, Position, Progress, QueueStore, WaitingClosing } from '../store.ts';
 import { READ_CHARACTERS_MAX } from '../store.ts';
 import { int8Array } from './arrays.ts';
@@ -235,5 +243,5 @@ function toWaiting(
   birth: Birth | undefined,
 ): WaitingClosing {
   const position = toPosition({ xid, closingId, ...(birth ? { birth } : {}) });
-  return { closingId, orderId, position, ...optional('details', details) };
+  return { closingId, orderId, position, ...keptDetails(details) };
 }

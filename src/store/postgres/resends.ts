@@ -1,6 +1,6 @@
 /** Resends: a second read of the log, or of a list, that does not move the queue. */
 
-import { optional, type Row, toExecution } from '../rows.ts';
+import { keptDetails, type Row, toExecution } from '../rows.ts';
 import {
   type Change,
   READ_CHARACTERS_MAX,
@@ -168,6 +168,6 @@ function toResendDelivery(row: Row): ResendDelivery {
     orderId: row.order_id as string,
     attempts: (row.owed_attempts ?? row.abandoned_attempts ?? 0) as number,
     list,
-    ...optional('details', row.details as string | null),
+    ...keptDetails(row.details as string | null),
   };
 }

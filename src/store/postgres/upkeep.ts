@@ -2,7 +2,7 @@
 
 import type { Clock } from '../../model/clock.ts';
 import type { Row } from '../rows.ts';
-import type { Lease, LeaseStore, RetentionStore } from '../store.ts';
+import { type Lease, type LeaseStore, ORDER_PASS_EVERY_MS, type RetentionStore } from '../store.ts';
 import { int8Array } from './arrays.ts';
 import type { Database } from './database.ts';
 import { makePartitions, makePartitionsAhead } from './partitions.ts';
@@ -102,6 +102,11 @@ const STEP_ROWS = 500;
 const TRIMMED_ROWS_MAX = 200_000;
 /** Whoever waits for a table has all others wait behind it. */
 const DROP_WAIT_MS = 50;
+/** Of a table that is looked through, for one step: half a megabyte. */
+const STEP_BLOCKS = 64;
+/** Orders that one such step looks at, and that it removes. */
+const STEP_LOOKS = 200;
+const STEP_ORDERS = 100;
 
 export function retentionStore(db: Database, clock: Pick<Clock, 'now'>): RetentionStore {
   const ahead = makePartitions(db);
@@ -127,6 +132,11 @@ export function retentionStore(db: Database, clock: Pick<Clock, 'now'>): Retenti
      )
      SELECT count(*) AS rows FROM gone`,
   );
+  const noteRemoval = db.writing(
+    "UPDATE orderhook.upkeep SET value = $1 WHERE name = 'attempts_removed_before' AND value < $1",
+  );
+  const emptyExecutions = db.writing('SELECT orderhook.remove_empty_executions($1) AS rows');
+  const oldOrders = db.writing('SELECT * FROM orderhook.remove_old_orders($1, $2, $3, $4, $5, $6)');
   const queues = db.reading(
     `SELECT q.owed, q.abandoned, w.* FROM orderhook.queues q CROSS JOIN LATERAL (${waitingCountOf(COUNTED_OF_EACH_MAX)}) w WHERE NOT q.deleted`,
   );
@@ -146,15 +156,30 @@ export function retentionStore(db: Database, clock: Pick<Clock, 'now'>): Retenti
       await makePartitionsAhead(ahead, clock.now());
       for (const table of ['attempts', 'closings']) {
         for (const { name } of await oldPartitions.rows(table, time)) {
+          if (table === 'attempts') await noteRemoval.rows(time);
           const rows = await dropPartition(table, name as string);
           if (rows !== undefined) return Math.max(rows, 1);
         }
       }
       for (const { name } of await partlyOld.rows(time)) {
+        await noteRemoval.rows(time);
         const rows = (await trim.row(name as string, time, STEP_ROWS))?.rows as number;
         if (rows > 0) return rows;
       }
-      return ((await oldExecutions.row(time))?.rows as number | undefined) ?? 0;
+      const executions = ((await oldExecutions.row(time))?.rows as number | undefined) ?? 0;
+      if (executions > 0) return executions;
+      const empty = (await emptyExecutions.row(STEP_BLOCKS))?.rows as number | null;
+      return empty === null ? 0 : Math.max(empty, 1);
+    },
+
+    async removeOrdersOlderThan(time, now) {
+      const row = await oldOrders.row(time, now, STEP_BLOCKS, STEP_LOOKS, STEP_ORDERS, ORDER_PASS_EVERY_MS);
+      return { removed: row?.removed as number, hasMore: row?.has_more === true };
+    },
+
+    /** The server's autovacuum does that. */
+    async giveRoomBack() {
+      return { hasMore: false };
     },
 
     async queueTotals() {

@@ -5,7 +5,7 @@
  * others sleep and look again; the shared lock lets them wait in line instead.
  */
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { AppError, StartError } from '../../model/app-error.ts';
 import type { OrderId } from '../../model/order.ts';
@@ -19,11 +19,17 @@ const RETRY_AFTER_SECONDS = 2;
  * Orders of some kilobytes fill a page of the default size, 4,096, by half: a bigger one is less to write for each. It
  * holds for a new file only. Measured by `bench/import`.
  */
-const PAGE_BYTES = 16_384;
+export const PAGE_BYTES = 16_384;
 /** Of each connection; the operating system caches the file too. */
 const CACHE_KIBIBYTES = 2_048;
 /** Pages of the write-ahead log before it is copied into the database file. */
 const WAL_PAGES = 1_000;
+/** What the write-ahead log keeps of its size after a peak, in bytes: twice what it usually takes. */
+export const LOG_BYTES_KEPT = 2 * WAL_PAGES * PAGE_BYTES;
+/** How long the cut of the write-ahead log waits for reads that are under way; meanwhile nobody writes. */
+const CUT_WAIT_MS = 200;
+/** How a file gives pages back that are free: 2, when it is told to (`PRAGMA incremental_vacuum`). */
+export const INCREMENTAL = 2;
 
 const ANOTHER_HOLDS_IT = 'another program holds its file';
 /** SQLite's primary result codes for troubles that pass, and what a client may know of them. */
@@ -38,6 +44,7 @@ const PASSING_TROUBLES: ReadonlyMap<number, string | undefined> = new Map([
 ]);
 
 export class Database {
+  readonly #file: string;
   readonly #db: DatabaseSync;
   readonly #lock: ThreadLock | undefined;
   readonly #begin: StatementSync;
@@ -45,13 +52,20 @@ export class Database {
 
   /** @throws StartError when the file's schema is of a newer Orderhook */
   constructor(file: string, lock?: ThreadLock) {
+    this.#file = file;
     this.#lock = lock;
     this.#db = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
+    // The first two hold for a new file only, and must come before anything is written to it. What is deleted is overwritten
+    // with zeros, so that details that were removed are nowhere in the file; those of most orders lie within a page, which is
+    // written anyway.
     this.#db.exec(`
       PRAGMA page_size = ${PAGE_BYTES};
+      PRAGMA auto_vacuum = INCREMENTAL;
       PRAGMA journal_mode = WAL;
       PRAGMA synchronous = FULL;
+      PRAGMA secure_delete = ON;
       PRAGMA wal_autocheckpoint = ${WAL_PAGES};
+      PRAGMA journal_size_limit = ${LOG_BYTES_KEPT};
       PRAGMA cache_size = -${CACHE_KIBIBYTES};
       PRAGMA temp_store = MEMORY;
     `);
@@ -97,6 +111,50 @@ export class Database {
 
   close(): void {
     this.#db.close();
+  }
+
+  /** Of the write-ahead log, on disk. */
+  get logBytes(): number {
+    return statSync(`${this.#file}-wal`, { throwIfNoEntry: false })?.size ?? 0;
+  }
+
+  /** Bytes of the database, and those of its free pages. `canGiveBack`: it is no file of before they could be given back. */
+  get room(): { readonly bytes: number; readonly freeBytes: number; readonly canGiveBack: boolean } {
+    const pageBytes = this.#pragma('page_size');
+    return {
+      bytes: this.#pragma('page_count') * pageBytes,
+      freeBytes: this.#pragma('freelist_count') * pageBytes,
+      canGiveBack: this.#pragma('auto_vacuum') === INCREMENTAL,
+    };
+  }
+
+  /** Takes free pages off the end of the database, for which others move to the front. The file gets shorter with the next cut. */
+  giveBack(bytes: number): void {
+    const pages = Math.ceil(bytes / this.#pragma('page_size'));
+    this.write(() => this.#db.exec(`PRAGMA incremental_vacuum(${pages})`));
+  }
+
+  /**
+   * Copies the write-ahead log into the database file and cuts it to nothing. False while a read transaction that began
+   * before, of whatever process, still needs it.
+   */
+  cutLog(): boolean {
+    return this.read(() => {
+      // Most of the work, and it keeps nobody waiting.
+      this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)');
+      this.#lock?.acquire();
+      try {
+        this.#db.exec(`PRAGMA busy_timeout = ${CUT_WAIT_MS}`);
+        return this.#pragma('wal_checkpoint(TRUNCATE)') === 0;
+      } finally {
+        this.#db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
+        this.#lock?.release();
+      }
+    });
+  }
+
+  #pragma(text: string): number {
+    return Number(Object.values(this.#db.prepare(`PRAGMA ${text}`).get() ?? {})[0]);
   }
 
   #rollBack(): void {
@@ -175,6 +233,12 @@ function translate(error: unknown): unknown {
     `The database cannot be used right now${because === undefined ? '' : `: ${because}`}.`,
     { retryAfterSeconds: RETRY_AFTER_SECONDS, cause: error },
   );
+}
+
+/** Another connection holds what this one needs, and went on doing so for the time to wait. */
+export function isBusy(error: unknown): boolean {
+  const code = (error as { errcode?: unknown }).errcode;
+  return typeof code === 'number' && (code & 0xff) === 5;
 }
 
 /** SQLite's constraint errors carry the columns in their message. */

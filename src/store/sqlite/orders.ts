@@ -1,10 +1,11 @@
 /** Orders and their closings: what comes in. An order and its closing are always one commit. */
-import type { Closing, ClosingId, Delivery, DeliveryState } from '../../model/delivery.ts';
+import type { Closing, ClosingId } from '../../model/delivery.ts';
 import type { InstitutionId } from '../../model/entities.ts';
 import { CLOSED, type OrderId, parseOrderId, withState } from '../../model/order.ts';
-import { optional, toPage, wrongCursor } from '../rows.ts';
+import { keptDetails, optional, toDelivery, toPage, wrongCursor } from '../rows.ts';
 import type { Change, OrderPut, OrderStore, OrderStored } from '../store.ts';
 import { type Database, orderIdValue, type Row } from './database.ts';
+import { orderRemover } from './removal.ts';
 
 export function orderStore(db: Database, publish: (change: Change) => void): OrderStore {
   const existing = db.prepareArrays(
@@ -15,7 +16,8 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
      VALUES (?, ?, ?, ?, ?, ?)`,
   );
   const update = db.prepare(
-    'UPDATE orders SET order_state = ?, last_closing_id = ?, updated_at = ?, details = ? WHERE rowid = ?',
+    `UPDATE orders SET order_state = ?, last_closing_id = ?, updated_at = ?, details = ?, removed_at = NULL
+     WHERE rowid = ?`,
   );
   const lastClosing = db.prepareArrays('SELECT last_closing_id FROM institutions WHERE institution_id = ?');
   const setLastClosing = db.prepare('UPDATE institutions SET last_closing_id = ? WHERE institution_id = ?');
@@ -24,12 +26,13 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
      VALUES (?, ?, ?, ?, ?)`,
   );
   const select = db.prepare(
-    'SELECT order_state, last_closing_id, updated_at, details FROM orders WHERE institution_id = ? AND order_id = ?',
+    `SELECT order_state, last_closing_id, updated_at, removed_at, details FROM orders
+     WHERE institution_id = ? AND order_id = ?`,
   );
   const closingById = db.prepare(
     'SELECT closed_at, previous_closing_id FROM closings WHERE institution_id = ? AND closing_id = ?',
   );
-  const columns = `CAST(o.order_id AS TEXT) AS order_id, o.order_state, o.updated_at, c.closed_at
+  const columns = `CAST(o.order_id AS TEXT) AS order_id, o.order_state, o.updated_at, o.removed_at, c.closed_at
     FROM orders o LEFT JOIN closings c ON c.institution_id = o.institution_id AND c.closing_id = o.last_closing_id
     WHERE o.institution_id = ?`;
   const page = db.prepare(`SELECT ${columns} AND o.order_id < ? ORDER BY o.order_id DESC LIMIT ?`);
@@ -42,9 +45,12 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
   );
   const one = db.prepare(`SELECT ${columns} AND o.order_id = ?`);
   const deliveries = db.prepare(`
-    SELECT i.interface_id, q.first_closing_id, q.cursor, o.attempts AS owed_attempts,
-      CASE WHEN o.due_at > 0 THEN max(o.due_at, coalesce(q.held_until, 0)) END AS due_at,
+    SELECT i.interface_id, q.first_closing_id, :closingId AS closing_id, :closedAt AS closed_at,
+           :closingId > q.cursor AS is_waiting, o.attempts AS owed_attempts,
+           CASE WHEN o.due_at > 0 THEN max(o.due_at, coalesce(q.held_until, 0)) END AS due_at,
            a.attempts AS abandoned_attempts,
+           l.started_at AS last_started_at, l.reason, l.detail,
+           (SELECT value FROM upkeep WHERE name = 'attempts_removed_before') AS removed_before,
            (SELECT outcome FROM attempts t WHERE t.interface_id = i.interface_id AND t.order_id = :orderId
               AND t.closing_id = :closingId AND t.trigger <> 'TEST' AND t.outcome IN ('DELIVERED', 'SIMULATED')
             ORDER BY t.attempt_id DESC LIMIT 1) AS outcome,
@@ -53,7 +59,12 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
     FROM interfaces i JOIN queues q USING (interface_id)
     LEFT JOIN owed o ON o.interface_id = i.interface_id AND o.closing_id = :closingId
     LEFT JOIN abandoned a ON a.interface_id = i.interface_id AND a.closing_id = :closingId
+    LEFT JOIN attempts l ON l.interface_id = i.interface_id AND l.attempt_id =
+      (SELECT t.attempt_id FROM attempts t WHERE t.interface_id = i.interface_id AND t.order_id = :orderId
+         AND t.closing_id = :closingId AND t.trigger <> 'TEST' ORDER BY t.attempt_id DESC LIMIT 1)
     WHERE i.institution_id = :institutionId AND i.deleted_at IS NULL ORDER BY i.interface_id`);
+
+  const remove = orderRemover(db);
 
   /** Numbers closings of the institutions of one transaction, and keeps the numbers when it ends. */
   function closingNumbers() {
@@ -106,7 +117,7 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
       const numbers = closingNumbers();
       const result = db.write(() => {
         const row = select.get(institutionId, orderIdValue(orderId));
-        if (!row) return undefined;
+        if (!row || (row.removed_at !== null && row.order_state !== CLOSED)) return undefined;
         if (row.order_state === CLOSED && row.last_closing_id !== null) {
           const closingId = row.last_closing_id as number;
           const closing = closingById.get(institutionId, closingId);
@@ -128,10 +139,15 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
         row && {
           orderId,
           orderState: row.order_state as string,
-          details: row.details as string,
+          ...keptDetails(row.details as string),
           updatedAt: row.updated_at as number,
+          ...optional('removedAt', row.removed_at as number | null),
         }
       );
+    },
+
+    async removeOrder(institutionId, orderId, now) {
+      return remove(institutionId, orderId, now);
     },
 
     async orders(institutionId, { limit, cursor, state, orderId }) {
@@ -156,6 +172,7 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
         orderState: row.order_state as string,
         updatedAt: row.updated_at as number,
         ...optional('lastClosedAt', row.closed_at as number | null),
+        ...optional('removedAt', row.removed_at as number | null),
       }));
       return toPage(orders, limit, (order) => order.orderId);
     },
@@ -179,32 +196,13 @@ export function orderStore(db: Database, publish: (change: Change) => void): Ord
 
     async deliveriesOf(institutionId, closings) {
       return db.read(() =>
-        closings.flatMap(({ closingId, orderId }) =>
+        closings.flatMap(({ closingId, orderId, closedAt }) =>
           deliveries
-            .all({ institutionId, closingId, orderId: orderIdValue(orderId) })
+            .all({ institutionId, closingId, orderId: orderIdValue(orderId), closedAt })
             .filter((row) => closingId > (row.first_closing_id as number))
-            .map((row) => toDelivery(closingId, row)),
+            .map(toDelivery),
         ),
       );
     },
   };
-}
-
-function toDelivery(closingId: ClosingId, row: Row): Delivery {
-  const state = deliveryState(closingId, row);
-  const known = (row.owed_attempts ?? row.abandoned_attempts ?? row.attempts) as number;
-  return {
-    interfaceId: row.interface_id as number,
-    closingId,
-    state,
-    attempts: known,
-    ...(state === 'OWED' ? optional('nextAttemptAt', row.due_at as number | null) : {}),
-  };
-}
-
-function deliveryState(closingId: ClosingId, row: Row): DeliveryState {
-  if (row.owed_attempts !== null) return 'OWED';
-  if (row.abandoned_attempts !== null) return 'ABANDONED';
-  if (row.outcome !== null) return row.outcome as 'DELIVERED' | 'SIMULATED';
-  return closingId > (row.cursor as number) ? 'WAITING' : 'FILTERED_OUT';
 }

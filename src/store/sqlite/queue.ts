@@ -2,7 +2,7 @@
 
 import type { ClosingId } from '../../model/delivery.ts';
 import type { Execution, InstitutionId } from '../../model/entities.ts';
-import { type OwedColumns, optional, toExecution, toOwed, toSchedule } from '../rows.ts';
+import { keptDetails, type OwedColumns, optional, toExecution, toOwed, toSchedule } from '../rows.ts';
 import type { Change, EngineInterface, Position, Progress, QueueStore, WaitingClosing } from '../store.ts';
 import { attemptWriter } from './call-log.ts';
 import { type Database, orderIdValue, type Row } from './database.ts';
@@ -243,7 +243,7 @@ function readWithDetails(rows: Iterable<unknown>): WaitingClosing[] {
   let characters = 0;
   for (const row of rows) {
     const [closingId, orderId, details] = row as [ClosingId, string, string | null];
-    closings.push({ closingId, orderId, position: toPosition(closingId), ...optional('details', details) });
+    closings.push({ closingId, orderId, position: toPosition(closingId), ...keptDetails(details) });
     characters += details?.length ?? 0;
     if (characters >= PIECE_CHARACTERS_MAX) break;
   }

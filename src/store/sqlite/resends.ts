@@ -1,7 +1,7 @@
 /** Resends: a second read of the log, or of a list, that does not move the queue. */
 import type { ClosingId } from '../../model/delivery.ts';
 import type { InstitutionId, InterfaceId } from '../../model/entities.ts';
-import { optional, toExecution } from '../rows.ts';
+import { keptDetails, toExecution } from '../rows.ts';
 import type { Change, ResendDelivery, ResendSelection, ResendStore } from '../store.ts';
 import { READ_CHARACTERS_MAX } from '../store.ts';
 import { type Bindable, type Database, orderIdValue, type Row } from './database.ts';
@@ -190,7 +190,7 @@ function readBounded(rows: Iterable<Row>): ResendDelivery[] {
       orderId: row.order_id as string,
       attempts: (row.owed_attempts ?? row.abandoned_attempts ?? 0) as number,
       list,
-      ...optional('details', row.details as string | null),
+      ...keptDetails(row.details as string | null),
     });
     characters += (row.details as string | null)?.length ?? 0;
     if (characters >= READ_CHARACTERS_MAX) break;
