@@ -2,7 +2,12 @@
 import { workerData } from 'node:worker_threads';
 import { answerQuestions } from './asked-thread.ts';
 import { createLogReader, type LogPage, type LogQuestion } from './engine/log-reader.ts';
-import { type DatabaseChoice, openStoreToRead } from './open-store.ts';
+import type { LogReaderOptions } from './log-reader-thread.ts';
+import { createLog } from './observe/log.ts';
+import { openStoreToRead } from './open-store.ts';
 
-const reader = createLogReader(await openStoreToRead(workerData as DatabaseChoice));
+const { database, logLevel } = workerData as LogReaderOptions;
+// Whoever is asked to end while this starts ends the thread where it is: it only reads.
+const asked = new AbortController().signal;
+const reader = createLogReader(await openStoreToRead(database, { log: createLog(logLevel), asked }));
 answerQuestions<LogQuestion, LogPage>((question) => reader.read(question));

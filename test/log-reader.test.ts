@@ -38,7 +38,7 @@ describe('the reader of the log', () => {
       texts.map((text) => ({ ...readOrderDetails(text), institutionId })),
       1,
     );
-    thread = await startLogReaderThread({ kind: 'sqlite', file, lockMemory });
+    thread = await startLogReaderThread({ kind: 'sqlite', file, lockMemory }, 'silent');
   });
   after(async () => {
     await thread.stop();

@@ -19,6 +19,7 @@ import { ANSWER_BYTES_MAX } from '../model/limits.ts';
 import type { CallRequest, Outcome } from '../model/outcome.ts';
 import { Call, type CallLimits, type CallSettings } from './call.ts';
 import { type Resolve, resolveBySystem } from './destination.ts';
+import type { EgressProxy } from './egress-proxy.ts';
 import { Line } from './line.ts';
 import type { ConnectionSettings } from './opening.ts';
 import { describeInvalid, originOf, RequestWriter } from './request-text.ts';
@@ -37,8 +38,7 @@ export type CallerSettings = {
   /** Those that are left out are as in CALL_LIMITS. */
   readonly limits?: Partial<CallLimits> | undefined;
   readonly resolve?: Resolve | undefined;
-  /** `http://host:port`. */
-  readonly egressProxy?: string | undefined;
+  readonly egressProxy?: EgressProxy | undefined;
   /** PEM: certificates of authorities to trust beside the usual ones. */
   readonly extraCa?: string | undefined;
   /** Milliseconds that only ever grow. */
@@ -102,7 +102,7 @@ class HttpCaller implements Caller {
     this.#connection = {
       connectMs: limits.connectMs,
       resolve: shareLookups(resolve),
-      egressProxy: egressProxy === undefined ? undefined : parseProxy(egressProxy),
+      egressProxy,
       secureContext:
         extraCa === undefined
           ? undefined
@@ -184,7 +184,7 @@ class HttpCaller implements Caller {
     const line = new Line({
       target: { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(port) || (isTls ? 443 : 80), isTls },
       connection: { ...this.#connection, allowPrivate: lines === this.#privateLines },
-      writer: new RequestWriter(origin, this.#userAgent, this.#settings.hasEgressProxy && !isTls),
+      writer: new RequestWriter(origin, this.#userAgent, isTls ? undefined : this.#connection.egressProxy),
       now: this.#settings.now,
     });
     lines.set(origin, line);
@@ -229,13 +229,4 @@ function shareLookups(resolve: Resolve): Resolve {
     asked.set(host, answer);
     return answer;
   };
-}
-
-/** @throws Error for a setting that is no `http://host:port`. */
-function parseProxy(text: string): { host: string; port: number } {
-  const url = URL.parse(text);
-  if (url === null || url.protocol !== 'http:' || `http://${url.host}/` !== url.href) {
-    throw new Error(`The egress proxy is not http://host:port: ${JSON.stringify(text)}`);
-  }
-  return { host: url.hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(url.port || 80) };
 }

@@ -68,8 +68,11 @@ export type EngineParts = {
 
 export interface Engine {
   start(): Promise<void>;
-  /** Starts no new call, lets those that run end, commits what came of them, and gives its interfaces back. */
-  stop(): Promise<void>;
+  /**
+   * Starts no new call from now on, lets those that run end, commits what came of them, and gives its interfaces back. When
+   * `cut` is aborted it waits for no call any more: whoever aborts it has ended the calls.
+   */
+  stop(cut?: AbortSignal): Promise<void>;
   readiness(): { readonly ready: boolean; readonly because?: string };
 }
 
@@ -184,6 +187,7 @@ export function createEngine(parts: EngineParts): Engine {
     if (held) return held.runner.refresh(config);
     await store.endInterrupted(institutionId, id, INTERRUPTED, clock.now());
     const runner = await InterfaceRunner.create(runnerParts, config, fence);
+    if (stopping) return;
     runners.set(id, { institutionId, runner });
     runner.wake();
   }
@@ -224,6 +228,10 @@ export function createEngine(parts: EngineParts): Engine {
     releasers[0] = cancel;
   }
 
+  function stopRunners(): Promise<unknown> {
+    return Promise.all([...runners.values()].map(({ runner }) => runner.stop(STOPPED)));
+  }
+
   async function begin(): Promise<void> {
     // What is told from here on is read after this.
     await undefined;
@@ -244,16 +252,21 @@ export function createEngine(parts: EngineParts): Engine {
       for (const what of [...toLoad]) load(what);
     },
 
-    async stop() {
+    async stop(cut) {
       stopping = true;
       for (const release of releasers) release();
-      await loading;
-      await Promise.all([
-        ...[...runners.values()].map(({ runner }) => runner.stop(STOPPED)),
-        ...leaving.values(),
+      // At once: settings may be on their way from a slow database, and no call starts meanwhile.
+      const told = stopRunners();
+      const ended = Promise.all([
+        told,
+        Promise.resolve(loading).then(() => Promise.all([stopRunners(), ...leaving.values()])),
       ]);
-      await recorder.flush();
-      await store.releaseLeases(nodeId);
+      try {
+        await (cut ? Promise.race([ended, aborted(cut)]) : ended);
+      } finally {
+        await recorder.flush();
+        await store.releaseLeases(nodeId);
+      }
     },
 
     readiness() {
@@ -263,4 +276,11 @@ export function createEngine(parts: EngineParts): Engine {
       return { ready: true };
     },
   };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 }
