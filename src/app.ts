@@ -7,15 +7,18 @@
  */
 import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
+import { createSecureContext } from 'node:tls';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { type Caller, createCaller } from './caller/caller.ts';
 import { holdDataFolder, keptEncryptionKey } from './data-folder.ts';
+import { DescriptorWatch } from './descriptor-watch.ts';
 import { type EngineThread, type EngineThreadOptions, startEngineThread } from './engine-thread.ts';
 import { createServer, createSystemServer } from './http/server.ts';
 import { createSetupLink } from './http/setup.ts';
 import { createVault } from './http/vault.ts';
 import { AppError, StartError } from './model/app-error.ts';
+import { systemClock } from './model/clock.ts';
 import { Releasers } from './model/releasers.ts';
 import { createServiceMetrics, figure } from './observe/metrics.ts';
 import {
@@ -35,6 +38,8 @@ import { USER_AGENT, VERSION } from './version.ts';
 const DAY_MS = 24 * 60 * 60 * 1_000;
 /** How long the engine's thread is waited for when metrics are asked: it may have much to do. */
 const ENGINE_METRICS_WITHIN_MS = 1_000;
+
+const TELL_ACCEPT_FAILURES_EVERY_MS = 60_000;
 
 export type Service = {
   /** `http://127.0.0.1:8080` */
@@ -88,10 +93,10 @@ export async function startService(
       vault: createVault(encryptionKey),
       ...(setup ? { setup } : {}),
       limits: { webServiceCallsPerMinute: settings.webServiceCallsPerMinute },
-      ...systemParts(settings, { store, engine, log, ending: ending.signal }),
+      ...systemParts(settings, { store, engine, log, releasers, ending: ending.signal }),
     });
     releasers.push(() => server.closeWithin(0));
-    const address = await listen(server, settings);
+    const address = await listen(server, settings, log);
     await engine.start(engineOptions(settings, database, extraCa), asked, workMsOf(settings.stopGraceMs));
     return {
       address,
@@ -125,10 +130,10 @@ export async function startWorker(
     const engine = new EngineSlot();
     const server = await createSystemServer({
       store,
-      ...systemParts(settings, { store, engine, log, ending: ending.signal }),
+      ...systemParts(settings, { store, engine, log, releasers, ending: ending.signal }),
     });
     releasers.push(() => server.closeWithin(0));
-    const address = await listen(server, settings);
+    const address = await listen(server, settings, log);
     await engine.start(engineOptions(settings, database, extraCa), asked, workMsOf(settings.stopGraceMs));
     return {
       address,
@@ -212,10 +217,13 @@ function systemParts(
     store: Pick<Store, 'check' | 'queueTotals' | 'horizonLagMs'>;
     engine: EngineSlot;
     log: Logger;
+    releasers: Releasers;
     ending: AbortSignal;
   },
 ) {
-  const { store, engine, log, ending } = given;
+  const { store, engine, log, releasers, ending } = given;
+  const descriptors = new DescriptorWatch({ clock: systemClock, log });
+  releasers.push(() => descriptors.stop());
   const metrics = createServiceMetrics(store);
   const engineMetrics = figure(() => engine.metrics(), ENGINE_METRICS_WITHIN_MS);
   return {
@@ -225,7 +233,10 @@ function systemParts(
     ending,
     ...(settings.adminKey === '' ? {} : { adminKey: settings.adminKey }),
     metrics: async () => (await Promise.all([metrics.text(), engineMetrics()])).join(''),
-    engineReadiness: () => engine.readiness(),
+    async engineReadiness() {
+      const because = descriptors.trouble();
+      return because === undefined ? engine.readiness() : { ready: false, because };
+    },
   };
 }
 
@@ -261,13 +272,24 @@ function callLimits(settings: Settings) {
   };
 }
 
+/** @throws StartError for a file that would leave every call to these authorities' callees without trust */
 function readExtraCa(file: string): string {
   if (file === '') return '';
+  let text: string;
   try {
-    return readFileSync(file, 'utf8');
+    text = readFileSync(file, 'utf8');
   } catch (error) {
     throw new StartError(`ORDERHOOK_EXTRA_CA_FILE cannot be read: ${(error as Error).message}.`);
   }
+  try {
+    createSecureContext({ ca: text });
+  } catch (error) {
+    throw new StartError(`ORDERHOOK_EXTRA_CA_FILE, ${file}, is broken: ${(error as Error).message}.`);
+  }
+  if (!text.includes('-----BEGIN CERTIFICATE-----')) {
+    throw new StartError(`ORDERHOOK_EXTRA_CA_FILE holds no certificate in PEM form: ${file}.`);
+  }
+  return text;
 }
 
 /** SQLite in the data folder, which this process then holds, or PostgreSQL; and the key that secrets are sealed with. */
@@ -315,7 +337,7 @@ const LISTEN_ADVICE: ReadonlyMap<string, string> = new Map([
   ['ENOTFOUND', 'No such name is known: see ORDERHOOK_HOST.'],
 ]);
 
-async function listen(server: FastifyInstance, { host, port }: Settings): Promise<string> {
+async function listen(server: FastifyInstance, { host, port }: Settings, log: Logger): Promise<string> {
   try {
     await server.listen({ host, port });
   } catch (error) {
@@ -323,6 +345,13 @@ async function listen(server: FastifyInstance, { host, port }: Settings): Promis
     const advice = LISTEN_ADVICE.get(code ?? '') ?? 'See ORDERHOOK_HOST and ORDERHOOK_PORT.';
     throw new StartError(`Cannot listen on ${host}:${port}: ${message}. ${advice}`);
   }
+  // A connection that could not be accepted; without a listener it would be the end of the process.
+  let toldAt = Number.NEGATIVE_INFINITY;
+  server.server.on('error', (error) => {
+    if (performance.now() - toldAt < TELL_ACCEPT_FAILURES_EVERY_MS) return;
+    toldAt = performance.now();
+    log.error({ event: 'accept.failed', err: error }, 'a connection could not be accepted');
+  });
   const bound = server.server.address() as AddressInfo;
   return `http://${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`;
 }

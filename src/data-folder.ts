@@ -30,6 +30,7 @@ export type DataFolder = {
 
 const OWNER_ONLY = 0o600;
 const OTHERS = 0o077;
+const OWN_FILES = ['lock', 'held-by', 'encryption.key'];
 /** SQLite gives what it makes beside its file the mode of the file; these may be there from before. */
 const DATABASE_FILES = ['orderhook.db', 'orderhook.db-wal', 'orderhook.db-shm', 'orderhook.db-journal'];
 const SQLITE_BUSY = 5;
@@ -49,7 +50,7 @@ export function holdDataFolder(folder: string, now: Date): DataFolder {
       const databaseFile = join(path, 'orderhook.db');
       makePrivate(databaseFile);
       const encryptionKey = keptEncryptionKey(path);
-      const files = ['lock', 'held-by', 'encryption.key', ...DATABASE_FILES].map((name) => join(path, name));
+      const files = [...OWN_FILES, ...DATABASE_FILES].map((name) => join(path, name));
       return {
         path,
         databaseFile,
@@ -78,7 +79,8 @@ function lockFolder(path: string): DatabaseSync {
     return new DatabaseSync(file, { timeout: 0 });
   });
   try {
-    lock.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE');
+    // Nothing is ever written to it, so it needs no journal, nor room on the disk for one.
+    lock.exec('PRAGMA journal_mode = MEMORY; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE');
     return lock;
   } catch (error) {
     lock.close();

@@ -115,7 +115,7 @@ export async function startEngineThread(
   }
 
   const thread: EngineThread = {
-    metrics: async () => (isDead || stopping ? lastMetrics : ((await ask({ kind: 'metrics' })) as string)),
+    metrics: () => ask({ kind: 'metrics' }).then(String, () => lastMetrics),
     async readiness() {
       if (stopping) return { ready: false, because: 'The engine is stopping.' };
       return (await ask({ kind: 'readiness' })) as Readiness;

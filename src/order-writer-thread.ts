@@ -53,9 +53,12 @@ export function createOrderWriter(database: FileChoice): OrderWriter {
     const stopping = thread;
     thread = undefined;
     const stopped = await stopping?.catch(() => undefined);
-    // It answers in order, so it is not writing then: it would die with the lock of the database.
-    await stopped?.ask(toColumns([], 0));
-    await stopped?.stop();
+    try {
+      // It answers in order, so it is not writing then: it would die with the lock of the database.
+      await stopped?.ask(toColumns([], 0));
+    } finally {
+      await stopped?.stop();
+    }
   }
 
   return {

@@ -83,6 +83,6 @@ async function pauseUnlessAsked(ms: number, asked: AbortSignal): Promise<void> {
 }
 
 function waitedInVain(error: StartError, waitMs: number): StartError {
-  const message = `${error.message} It was waited for ${Math.round(waitMs / 1_000)} s (ORDERHOOK_START_WAIT_S).`;
+  const message = `${error.message} It did not come up within ${Math.round(waitMs / 1_000)} s (ORDERHOOK_START_WAIT_S).`;
   return new StartError(message, { cause: error });
 }

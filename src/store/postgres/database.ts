@@ -168,9 +168,12 @@ export class Database {
     const timer = setTimeout(() => {
       for (const socket of this.#sockets) socket.destroy();
     }, CLOSE_WITHIN_MS);
-    await this.#pool.end();
-    clearTimeout(timer);
-    for (const socket of this.#sockets) socket.destroy();
+    try {
+      await this.#pool.end();
+    } finally {
+      clearTimeout(timer);
+      for (const socket of this.#sockets) socket.destroy();
+    }
   }
 
   #clientConfig(): pg.ClientConfig {
