@@ -1,53 +1,75 @@
 /**
- * The composition root: puts the parts of the service together, starts them in order and stops them in reverse.
+ * The composition root: puts the parts of the service together, starts them in order and stops them (`stop.ts`).
  *
- *     settings -> database -> store -> engine (own thread) -> server
+ *     settings -> database -> store -> server -> engine (own thread)
+ *
+ * The server listens before the engine starts, so that a port in use ends a start before any call was made.
  */
 import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
+import { createSecureContext } from 'node:tls';
+import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
-import { createCaller } from './caller/caller.ts';
+import { type Caller, createCaller } from './caller/caller.ts';
 import { createNames } from './caller/names.ts';
 import { holdDataFolder, keptEncryptionKey } from './data-folder.ts';
+import { DescriptorWatch } from './descriptor-watch.ts';
 import { type EngineThread, type EngineThreadOptions, startEngineThread } from './engine-thread.ts';
-import { createServer } from './http/server.ts';
+import { createServer, createSystemServer } from './http/server.ts';
 import { createSetupLink } from './http/setup.ts';
 import { createVault } from './http/vault.ts';
-import { StartError } from './model/app-error.ts';
-import { createServiceMetrics } from './observe/metrics.ts';
-import { type DatabaseChoice, openStore } from './open-store.ts';
+import { AppError, StartError } from './model/app-error.ts';
+import { systemClock } from './model/clock.ts';
+import { Releasers } from './model/releasers.ts';
+import { createServiceMetrics, figure } from './observe/metrics.ts';
+import {
+  type DatabaseChoice,
+  type FileChoice,
+  openStore,
+  openStoreToRead,
+  type ServerChoice,
+} from './open-store.ts';
 import { createOrderWriter } from './order-writer-thread.ts';
 import type { Settings } from './settings.ts';
+import { stopInOrder, workMsOf } from './stop.ts';
 import { ThreadLock } from './store/sqlite/database.ts';
+import type { Store } from './store/store.ts';
 import { USER_AGENT, VERSION } from './version.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1_000;
+/** How long the engine's thread is waited for when metrics are asked: it may have much to do. */
+const ENGINE_METRICS_WITHIN_MS = 1_000;
+
+const TELL_ACCEPT_FAILURES_EVERY_MS = 60_000;
 
 export type Service = {
   /** `http://127.0.0.1:8080` */
   readonly address: string;
   /** Good once, to create the first administrator; undefined when there is one. */
   readonly setupUrl: string | undefined;
-  /** Takes no new work, finishes running calls, commits. */
+  /** Takes no new work, lets what runs end, commits; bounded as `stop.ts` says. */
   stop(): Promise<void>;
   /** Rejects when a part broke that the service cannot do without; never resolves. */
   readonly broken: Promise<never>;
 };
 
-/** @throws StartError when a setting or the data folder does not allow it */
-export async function startService(settings: Settings, log: Logger): Promise<Service> {
-  const extraCa = readExtraCa(settings.extraCaFile);
-  const releasers: (() => unknown)[] = [];
-  const release = async () => {
-    for (let next = releasers.pop(); next !== undefined; next = releasers.pop()) await next();
-  };
-  try {
-    const { database, encryptionKey } = chooseDatabase(settings, releasers);
-    const store = await openStore(database, log);
+/**
+ * `asked`: aborted when the process is asked to end. While it starts, the start is given up; once it has, `stop` must follow.
+ * @throws StartError when a setting, the data folder, the database or the port does not allow it; the signal's reason when it
+ * was given up
+ */
+export async function startService(
+  settings: Settings,
+  log: Logger,
+  asked: AbortSignal = new AbortController().signal,
+): Promise<Service> {
+  const releasers = new Releasers();
+  const ending = new AbortController();
+  return orRelease(releasers, async () => {
+    const extraCa = readExtraCa(settings.extraCaFile);
+    const { database, encryptionKey } = chooseDatabase(settings, releasers, log);
+    const store = await openStore(database, { log, asked });
     releasers.push(() => store.close());
-
-    const engine = await startEngineThread(engineOptions(settings, database, extraCa));
-    releasers.push(() => stopEngine(engine, settings.stopGraceMs, log));
 
     const names = createNames({ limitMs: settings.connectTimeoutMs });
     releasers.push(() => names.close());
@@ -57,63 +79,187 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
       userAgent: USER_AGENT,
       limits: callLimits(settings),
       resolve: names.resolve,
-      ...(settings.egressProxy === '' ? {} : { egressProxy: settings.egressProxy }),
+      egressProxy: settings.egressProxy,
       ...(extraCa === '' ? {} : { extraCa }),
     });
-    releasers.push(() => caller.close());
+    releasers.push(() => caller.destroy());
 
     // A server stores in processes of its own; to a file it is done here.
     const orderWriter = database.kind === 'sqlite' ? createOrderWriter(database) : undefined;
     releasers.push(() => orderWriter?.stop());
 
-    const metrics = createServiceMetrics(store);
     const needsSetup = settings.adminKey === '' && !(await store.hasAdministrator());
     const setup = needsSetup ? createSetupLink() : undefined;
+    const engine = new EngineSlot();
     const server = await createServer({
       store,
       importStore: orderWriter ?? store,
-      caller,
+      caller: callerUntil(ending.signal, caller),
       resolve: names.resolve,
-      hasEgressProxy: settings.egressProxy !== '',
-      clock: Date.now,
-      log,
-      version: VERSION,
+      hasEgressProxy: settings.egressProxy !== undefined,
       vault: createVault(encryptionKey),
       ...(setup ? { setup } : {}),
-      ...(settings.adminKey === '' ? {} : { adminKey: settings.adminKey }),
       limits: {
         webServiceCallsPerMinute: settings.webServiceCallsPerMinute,
         webServiceLimitStatus: settings.webServiceLimitStatus,
       },
-      metrics: async () => (await metrics.text()) + (await engine.metrics()),
-      engineReadiness: () => engine.readiness(),
+      ...systemParts(settings, { store, engine, log, releasers, ending: ending.signal }),
     });
-    releasers.push(() => closeServer(server, settings.stopGraceMs));
-    const address = await listen(server, settings);
+    releasers.push(() => server.closeWithin(0));
+    const address = await listen(server, settings, log);
+    await engine.start(engineOptions(settings, database, extraCa), asked, workMsOf(settings.stopGraceMs));
     return {
       address,
       setupUrl: setup && `${address}/setup?token=${setup.token}`,
-      stop: release,
+      stop: stopOnce({ settings, log, engine, server, releasers, ending }),
       broken: engine.died,
     };
+  });
+}
+
+/**
+ * The engine beside others on one PostgreSQL database, with health, readiness and metrics on its port.
+ * @throws as `startService`; StartError without such a database
+ */
+export async function startWorker(
+  settings: Settings,
+  log: Logger,
+  asked: AbortSignal = new AbortController().signal,
+): Promise<Omit<Service, 'setupUrl'>> {
+  const releasers = new Releasers();
+  const ending = new AbortController();
+  return orRelease(releasers, async () => {
+    if (settings.databaseUrl === '') {
+      throw new StartError('A worker needs PostgreSQL: set ORDERHOOK_DATABASE_URL.');
+    }
+    const extraCa = readExtraCa(settings.extraCaFile);
+    const database = serverChoice(settings);
+    // Only asked for what health, readiness and metrics are about; it needs to hear nobody.
+    const store = await openStoreToRead(database, { log, asked });
+    releasers.push(() => store.close());
+    const engine = new EngineSlot();
+    const server = await createSystemServer({
+      store,
+      ...systemParts(settings, { store, engine, log, releasers, ending: ending.signal }),
+    });
+    releasers.push(() => server.closeWithin(0));
+    const address = await listen(server, settings, log);
+    await engine.start(engineOptions(settings, database, extraCa), asked, workMsOf(settings.stopGraceMs));
+    return {
+      address,
+      stop: stopOnce({ settings, log, engine, server, releasers, ending }),
+      broken: engine.died,
+    };
+  });
+}
+
+/** Gives back what was begun of a start that failed; its error is the one to tell. */
+async function orRelease<T>(releasers: Releasers, start: () => Promise<T>): Promise<T> {
+  try {
+    return await start();
   } catch (error) {
-    await release();
+    await releasers.release().catch(() => {});
     throw error;
   }
 }
 
-/** The engine alone, beside others on one PostgreSQL database. @throws StartError without such a database */
-export async function startWorker(
+function stopOnce(parts: {
+  settings: Settings;
+  log: Logger;
+  engine: EngineSlot;
+  server: FastifyInstance;
+  releasers: Releasers;
+  ending: AbortController;
+}): () => Promise<void> {
+  const { settings, log, engine, server, releasers, ending } = parts;
+  let stopping: Promise<void> | undefined;
+  return () => {
+    stopping ??= stopInOrder(
+      {
+        onAsked: () => ending.abort(),
+        engine,
+        server,
+        release: () => releasers.release(),
+      },
+      { drainMs: settings.drainS * 1_000, graceMs: settings.stopGraceMs },
+      { log, clock: { after: wakefulTimer } },
+    );
+    return stopping;
+  };
+}
+
+/** Unlike the clock's it keeps the process alive: what is waited for may be all that is left. */
+function wakefulTimer(delayMs: number, action: () => void): () => void {
+  const timer = setTimeout(action, delayMs);
+  return () => clearTimeout(timer);
+}
+
+/** The engine of a server that listens before there is one. */
+class EngineSlot {
+  #thread: EngineThread | undefined;
+
+  async start(options: EngineThreadOptions, asked: AbortSignal, callsMs: number): Promise<void> {
+    this.#thread = await startEngineThread(options, asked, callsMs);
+  }
+
+  get died(): Promise<never> {
+    if (!this.#thread) throw new Error('The engine has not started.');
+    return this.#thread.died;
+  }
+
+  async metrics(): Promise<string> {
+    return this.#thread?.metrics() ?? '';
+  }
+
+  async readiness() {
+    return this.#thread?.readiness() ?? { ready: false, because: 'The engine is starting.' };
+  }
+
+  async stop(withinMs: number): Promise<void> {
+    await this.#thread?.stop(withinMs);
+  }
+}
+
+/** What both kinds of servers need for health, readiness and metrics. */
+function systemParts(
   settings: Settings,
-  log: Logger,
-): Promise<Pick<Service, 'stop' | 'broken'>> {
-  const { databaseUrl: url, databaseListen } = settings;
-  if (url === '') throw new StartError('A worker needs PostgreSQL: set ORDERHOOK_DATABASE_URL.');
-  const database: DatabaseChoice = { kind: 'postgres', url, listen: databaseListen === 'on' };
-  const engine = await startEngineThread(
-    engineOptions(settings, database, readExtraCa(settings.extraCaFile)),
-  );
-  return { stop: () => stopEngine(engine, settings.stopGraceMs, log), broken: engine.died };
+  given: {
+    store: Pick<Store, 'check' | 'queueTotals' | 'horizonLagMs'>;
+    engine: EngineSlot;
+    log: Logger;
+    releasers: Releasers;
+    ending: AbortSignal;
+  },
+) {
+  const { store, engine, log, releasers, ending } = given;
+  const descriptors = new DescriptorWatch({ clock: systemClock, log });
+  releasers.push(() => descriptors.stop());
+  const metrics = createServiceMetrics(store);
+  const engineMetrics = figure(() => engine.metrics(), ENGINE_METRICS_WITHIN_MS);
+  return {
+    clock: Date.now,
+    log,
+    version: VERSION,
+    ending,
+    ...(settings.adminKey === '' ? {} : { adminKey: settings.adminKey }),
+    metrics: async () => (await Promise.all([metrics.text(), engineMetrics()])).join(''),
+    async engineReadiness() {
+      const because = descriptors.trouble();
+      return because === undefined ? engine.readiness() : { ready: false, because };
+    },
+  };
+}
+
+/** No call starts once the process was asked to end, test calls included. */
+export function callerUntil(ending: AbortSignal, caller: Pick<Caller, 'call'>): Pick<Caller, 'call'> {
+  return {
+    call(...given) {
+      if (ending.aborted) {
+        throw new AppError('store_unavailable', 'The service is stopping: no call starts any more.');
+      }
+      caller.call(...given);
+    },
+  };
 }
 
 function engineOptions(settings: Settings, database: DatabaseChoice, extraCa: string): EngineThreadOptions {
@@ -137,62 +283,86 @@ function callLimits(settings: Settings) {
   };
 }
 
+/** @throws StartError for a file that would leave every call to these authorities' callees without trust */
 function readExtraCa(file: string): string {
   if (file === '') return '';
+  let text: string;
   try {
-    return readFileSync(file, 'utf8');
+    text = readFileSync(file, 'utf8');
   } catch (error) {
     throw new StartError(`ORDERHOOK_EXTRA_CA_FILE cannot be read: ${(error as Error).message}.`);
   }
+  try {
+    createSecureContext({ ca: text });
+  } catch (error) {
+    throw new StartError(`ORDERHOOK_EXTRA_CA_FILE, ${file}, is broken: ${(error as Error).message}.`);
+  }
+  if (!text.includes('-----BEGIN CERTIFICATE-----')) {
+    throw new StartError(`ORDERHOOK_EXTRA_CA_FILE holds no certificate in PEM form: ${file}.`);
+  }
+  return text;
 }
 
 /** SQLite in the data folder, which this process then holds, or PostgreSQL; and the key that secrets are sealed with. */
 function chooseDatabase(
   settings: Settings,
-  releasers: (() => unknown)[],
+  releasers: Releasers,
+  log: Logger,
 ): { database: DatabaseChoice; encryptionKey: Uint8Array } {
   const given = settings.encryptionKey === '' ? undefined : Buffer.from(settings.encryptionKey, 'hex');
   if (settings.databaseUrl !== '') {
     return {
-      database: { kind: 'postgres', url: settings.databaseUrl, listen: settings.databaseListen === 'on' },
+      database: serverChoice(settings),
       encryptionKey: given ?? keptEncryptionKey(settings.dataFolder),
     };
   }
   const folder = holdDataFolder(settings.dataFolder, new Date());
   releasers.push(() => folder.release());
+  if (folder.openToOthers.length > 0) {
+    log.warn(
+      { event: 'data.open_to_others', files: folder.openToOthers },
+      'others of this machine may read these files, and they are not ours to change',
+    );
+  }
+  const database: FileChoice = {
+    kind: 'sqlite',
+    file: folder.databaseFile,
+    lockMemory: new ThreadLock().memory,
+  };
+  return { database, encryptionKey: given ?? folder.encryptionKey };
+}
+
+function serverChoice({ databaseUrl, databaseListen, startWaitS }: Settings): ServerChoice {
   return {
-    database: { kind: 'sqlite', file: folder.databaseFile, lockMemory: new ThreadLock().memory },
-    encryptionKey: given ?? folder.encryptionKey,
+    kind: 'postgres',
+    url: databaseUrl,
+    listen: databaseListen === 'on',
+    startWaitMs: startWaitS * 1_000,
   };
 }
 
-async function listen(
-  server: Awaited<ReturnType<typeof createServer>>,
-  { host, port }: Settings,
-): Promise<string> {
+const LISTEN_ADVICE: ReadonlyMap<string, string> = new Map([
+  ['EADDRINUSE', 'Stop what listens there, or choose another port with ORDERHOOK_PORT.'],
+  ['EACCES', 'Ports below 1024 need rights: choose another with ORDERHOOK_PORT.'],
+  ['EADDRNOTAVAIL', 'It is no address of this machine: see ORDERHOOK_HOST.'],
+  ['ENOTFOUND', 'No such name is known: see ORDERHOOK_HOST.'],
+]);
+
+async function listen(server: FastifyInstance, { host, port }: Settings, log: Logger): Promise<string> {
   try {
     await server.listen({ host, port });
   } catch (error) {
-    throw new StartError(`Cannot listen on ${host}:${port}: ${(error as Error).message}.`);
+    const { code, message } = error as NodeJS.ErrnoException;
+    const advice = LISTEN_ADVICE.get(code ?? '') ?? 'See ORDERHOOK_HOST and ORDERHOOK_PORT.';
+    throw new StartError(`Cannot listen on ${host}:${port}: ${message}. ${advice}`);
   }
+  // A connection that could not be accepted; without a listener it would be the end of the process.
+  let toldAt = Number.NEGATIVE_INFINITY;
+  server.server.on('error', (error) => {
+    if (performance.now() - toldAt < TELL_ACCEPT_FAILURES_EVERY_MS) return;
+    toldAt = performance.now();
+    log.error({ event: 'accept.failed', err: error }, 'a connection could not be accepted');
+  });
   const bound = server.server.address() as AddressInfo;
   return `http://${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`;
-}
-
-/** Requests that are under way are answered; a client that stalls in one is cut off after the grace. */
-async function closeServer(server: Awaited<ReturnType<typeof createServer>>, graceMs: number): Promise<void> {
-  const cut = setTimeout(() => server.server.closeAllConnections(), graceMs).unref();
-  await server.close();
-  clearTimeout(cut);
-}
-
-/** Calls that run longer than the grace are cut; their orders stay in the queue. */
-async function stopEngine(engine: EngineThread, graceMs: number, log: Logger): Promise<void> {
-  const late = new Promise<'late'>((resolve) => setTimeout(resolve, graceMs, 'late').unref());
-  const stopped = engine.stop();
-  stopped.catch(() => {}); // it rejects when the thread is killed below, or died
-  if ((await Promise.race([stopped, late])) === 'late') {
-    await engine.kill();
-    log.warn({ event: 'stop.late', graceMs }, 'calls were still running; their orders stay in the queue');
-  }
 }

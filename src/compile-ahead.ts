@@ -10,7 +10,7 @@ import { ThreadLock } from './store/sqlite/database.ts';
 
 // The command line, by a command that only prints.
 process.argv[2] = 'config';
-await import('./main.ts');
+await import('./command-line.ts');
 
 const folder = mkdtempSync(join(tmpdir(), 'orderhook-'));
 try {

@@ -22,7 +22,10 @@ const LINES: Readonly<Record<DatabaseEventKind, { level: 'info' | 'warn'; text: 
 };
 
 /** @param now milliseconds */
-export function databaseEventLog(log: Log, now: () => number = Date.now): (event: DatabaseEvent) => void {
+export function databaseEventLog(
+  log: Pick<Log, 'info' | 'warn'>,
+  now: () => number = Date.now,
+): (event: DatabaseEvent) => void {
   const lastLines = new Map<DatabaseEventKind, { at: number; skipped: number }>();
   return ({ kind, server, cause }) => {
     const last = lastLines.get(kind);

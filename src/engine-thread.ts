@@ -3,7 +3,9 @@
  * pages slow and the reverse. This is the side that starts it; `engine-thread-main.ts` is what runs there.
  */
 import { Worker } from 'node:worker_threads';
+import type { EgressProxy } from './caller/egress-proxy.ts';
 import { type CrossedError, fromCrossed } from './crossing-error.ts';
+import { reviveStartError } from './model/app-error.ts';
 import type { LogLevel } from './observe/log.ts';
 import type { DatabaseChoice } from './open-store.ts';
 
@@ -17,7 +19,7 @@ export type EngineThreadOptions = {
     readonly exchangeMs: number;
     readonly answerBytesMax: number;
   };
-  readonly egressProxy: string;
+  readonly egressProxy: EgressProxy | undefined;
   /** PEM; empty: none. */
   readonly extraCa: string;
   readonly retentionMs: number;
@@ -27,26 +29,42 @@ export type EngineThreadOptions = {
 
 export type Readiness = { readonly ready: boolean; readonly because?: string };
 
+type Question =
+  | { readonly kind: 'metrics' | 'readiness' }
+  /** How long running calls may take to end. */
+  | { readonly kind: 'stop'; readonly callsMs: number };
 /** To the thread. */
-export type EngineThreadRequest = { readonly kind: 'stop' | 'metrics' | 'readiness'; readonly id: number };
+export type EngineThreadRequest = Question & { readonly id: number };
 /** From the thread; the answer to request 0 is that it has started. */
 export type EngineThreadAnswer =
   | { readonly id: number; readonly value: unknown }
   | { readonly id: number; readonly error: CrossedError };
 
 export interface EngineThread {
-  /** In the text format of Prometheus. */
+  /** In the text format of Prometheus; after its end, as they were then. */
   metrics(): Promise<string>;
   readiness(): Promise<Readiness>;
-  /** Resolves when all is committed, or when the thread is dead. */
-  stop(): Promise<void>;
-  /** Ends it where it is: what it did not commit is done again by the next engine. */
-  kill(): Promise<void>;
+  /**
+   * No call starts any more; those that run have `callsMs` to end. Resolves when all that ended is committed and the thread
+   * is gone, at the latest `COMMIT_MS` after that. Asked again, it is the same stop.
+   */
+  stop(callsMs: number): Promise<void>;
   /** Rejects when the thread died; never resolves. */
   readonly died: Promise<never>;
 }
 
-export async function startEngineThread(options: EngineThreadOptions): Promise<EngineThread> {
+/** How long the last commit and the closing of connections may take. */
+const COMMIT_MS = 700;
+
+/**
+ * `callsMs`: how long calls may run on when it is `asked` to end while it starts.
+ * @throws StartError; the signal's reason when it was asked to end, which it then has
+ */
+export async function startEngineThread(
+  options: EngineThreadOptions,
+  asked: AbortSignal,
+  callsMs: number,
+): Promise<EngineThread> {
   const worker = new Worker(new URL('./engine-thread-main.ts', import.meta.url), {
     name: 'orderhook-engine',
     workerData: options,
@@ -54,9 +72,12 @@ export async function startEngineThread(options: EngineThreadOptions): Promise<E
   const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: unknown) => void }>();
   let lastId = 0;
   let isDead = false;
+  let lastMetrics = '';
+  let stopping: Promise<void> | undefined;
 
   const died = new Promise<never>((_resolve, reject) => {
-    const fail = (error: unknown) => {
+    const fail = (thrown: unknown) => {
+      const error = reviveStartError(thrown);
       isDead = true;
       for (const one of waiting.values()) one.reject(error);
       waiting.clear();
@@ -76,23 +97,49 @@ export async function startEngineThread(options: EngineThreadOptions): Promise<E
   function answer(id: number): Promise<unknown> {
     return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
   }
-  function ask(kind: EngineThreadRequest['kind']): Promise<unknown> {
+  async function ask(question: Question): Promise<unknown> {
+    if (isDead) throw new Error("The engine's thread has ended.");
     lastId += 1;
-    worker.postMessage({ kind, id: lastId } satisfies EngineThreadRequest);
+    worker.postMessage({ ...question, id: lastId } satisfies EngineThreadRequest);
     return answer(lastId);
   }
 
-  await answer(0);
-  return {
-    metrics: async () => (await ask('metrics')) as string,
-    readiness: async () => (await ask('readiness')) as Readiness,
-    async stop() {
-      if (!isDead) await ask('stop');
+  async function stop(callsMs: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<undefined>((resolve) => {
+      timer = setTimeout(resolve, callsMs + COMMIT_MS, undefined);
+    });
+    try {
+      // A database that is away lets nothing be committed: what was not is called again by the next engine.
+      const told = isDead ? undefined : await Promise.race([ask({ kind: 'stop', callsMs }), late]);
+      if (typeof told === 'string') lastMetrics = told;
+    } finally {
+      clearTimeout(timer);
       await worker.terminate();
+    }
+  }
+
+  const thread: EngineThread = {
+    metrics: () => ask({ kind: 'metrics' }).then(String, () => lastMetrics),
+    async readiness() {
+      if (stopping) return { ready: false, because: 'The engine is stopping.' };
+      return (await ask({ kind: 'readiness' })) as Readiness;
     },
-    async kill() {
-      await worker.terminate();
+    stop(callsMs) {
+      stopping ??= stop(callsMs);
+      return stopping;
     },
     died,
   };
+  const onAsked = () => void thread.stop(callsMs).catch(() => {});
+  asked.addEventListener('abort', onAsked);
+  try {
+    await answer(0);
+  } catch (error) {
+    await thread.stop(callsMs).catch(() => {});
+    throw asked.aborted ? asked.reason : error;
+  } finally {
+    asked.removeEventListener('abort', onAsked);
+  }
+  return thread;
 }

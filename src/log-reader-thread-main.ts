@@ -7,5 +7,7 @@ import { createLog } from './observe/log.ts';
 import { openStoreToRead } from './open-store.ts';
 
 const { database, logLevel } = workerData as LogReaderThreadOptions;
-const reader = createLogReader(await openStoreToRead(database, createLog(logLevel)));
+// Whoever is asked to end while this starts ends the thread where it is: it only reads.
+const asked = new AbortController().signal;
+const reader = createLogReader(await openStoreToRead(database, { log: createLog(logLevel), asked }));
 answerQuestions<LogQuestion, LogPage>((question) => reader.read(question));

@@ -1,10 +1,10 @@
 /** What runs in the thread that writes imported orders: a store of its own. */
 import { workerData } from 'node:worker_threads';
 import { answerQuestions } from './asked-thread.ts';
-import { type DatabaseChoice, openStore } from './open-store.ts';
+import { type FileChoice, openFile } from './open-store.ts';
 import type { ClosingColumn, OrderColumns } from './order-writer-thread.ts';
 
-const store = await openStore(workerData as DatabaseChoice);
+const store = openFile(workerData as FileChoice);
 
 answerQuestions<OrderColumns, ClosingColumn>(async (columns) => {
   const { institutionIds, orderIds, orderStates, details, closedAt } = columns;

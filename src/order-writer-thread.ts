@@ -6,7 +6,7 @@
 import { AskedThread } from './asked-thread.ts';
 import { AppError } from './model/app-error.ts';
 import type { InstitutionId } from './model/entities.ts';
-import type { DatabaseChoice } from './open-store.ts';
+import type { FileChoice } from './open-store.ts';
 import type { OrderPut, OrderStored, Store } from './store/store.ts';
 
 /** Orders by columns of one length, because objects are dear between threads. */
@@ -26,7 +26,7 @@ const IDLE_MS = 5_000;
 
 type Thread = AskedThread<OrderColumns, ClosingColumn>;
 
-export function createOrderWriter(database: DatabaseChoice): OrderWriter {
+export function createOrderWriter(database: FileChoice): OrderWriter {
   let thread: Promise<Thread> | undefined;
   let running = 0;
   let idle: NodeJS.Timeout | undefined;
@@ -53,9 +53,12 @@ export function createOrderWriter(database: DatabaseChoice): OrderWriter {
     const stopping = thread;
     thread = undefined;
     const stopped = await stopping?.catch(() => undefined);
-    // It answers in order, so it is not writing then: it would die with the lock of the database.
-    await stopped?.ask(toColumns([], 0));
-    await stopped?.stop();
+    try {
+      // It answers in order, so it is not writing then: it would die with the lock of the database.
+      await stopped?.ask(toColumns([], 0));
+    } finally {
+      await stopped?.stop();
+    }
   }
 
   return {

@@ -3,7 +3,10 @@
  * `--admin-key`); a flag wins. Nothing else reads the environment.
  */
 
+import { isIP } from 'node:net';
+import { type EgressProxy, parseEgressProxy } from './caller/egress-proxy.ts';
 import { StartError } from './model/app-error.ts';
+import { MASK, maskCredentials, shownBrokenUrl } from './model/credentials.ts';
 import { ANSWER_BYTES_MAX } from './model/limits.ts';
 import { LOG_LEVELS, type LogLevel } from './observe/log.ts';
 import { parseDatabaseUrl } from './store/postgres/hosts.ts';
@@ -12,9 +15,14 @@ type Setting<T> = {
   readonly env: `ORDERHOOK_${string}`;
   readonly default: T;
   readonly about: string;
+  /** It is never shown, neither what is in force nor what does not parse. */
   readonly secret?: true;
-  /** What the text means; throws Error with what is expected. */
+  /** It is a URL, and so may hold a password even where it does not parse. */
+  readonly isUrl?: true;
+  /** What the text means; throws Error with what is expected, and without the text. */
   readonly parse: (text: string) => T;
+  /** A value as `config` shows it, without its secrets; by default as a text. */
+  show?(value: T): string;
 };
 
 const text = (value: string) => value;
@@ -34,12 +42,23 @@ function oneOf<T extends string>(choices: readonly T[]) {
   };
 }
 
-function url(schemes: readonly string[]) {
-  return (value: string): string => {
-    const parsed = URL.parse(value);
-    if (parsed && schemes.includes(parsed.protocol)) return value;
-    throw new Error(`must be a URL that begins with ${schemes.map((scheme) => `${scheme}//`).join(' or ')}`);
-  };
+/** The address of a service: where its API begins, without anything that would have to be kept secret. */
+function serviceAddress(value: string): string {
+  const url = URL.parse(value);
+  if (url === null || !/^https?:$/.test(url.protocol))
+    throw new Error('must be a URL that begins with http:// or https://');
+  if (url.username !== '' || url.password !== '') {
+    throw new Error('must not hold a user name or a password: the key is a setting of its own');
+  }
+  if (url.search !== '' || url.hash !== '') throw new Error('must not have a query or a fragment');
+  return value;
+}
+
+function showProxy(proxy: EgressProxy | undefined): string {
+  if (proxy === undefined) return '';
+  const { host, port, authorization } = proxy;
+  const userInfo = authorization === undefined ? '' : `${MASK}@`;
+  return `http://${userInfo}${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
 }
 
 /** Several hosts make it no URL for the platform. */
@@ -100,11 +119,13 @@ export const SETTINGS = {
       throw new Error('must be 64 hexadecimal digits');
     },
   }),
-  egressProxy: define({
+  egressProxy: define<EgressProxy | undefined>({
     env: 'ORDERHOOK_EGRESS_PROXY',
-    default: '',
-    about: 'Proxy that all calls go through, `http://host:port`.',
-    parse: url(['http:']),
+    default: undefined,
+    about: 'Proxy that all calls go through, `http://host:port` or `http://user:password@host:port`.',
+    isUrl: true,
+    parse: parseEgressProxy,
+    show: showProxy,
   }),
   extraCaFile: define({
     env: 'ORDERHOOK_EXTRA_CA_FILE',
@@ -170,17 +191,31 @@ export const SETTINGS = {
       'Orders that were last stored longer ago lose their details, unless a delivery waits, is owed or is abandoned. Empty: never.',
     parse: integer(1, 36_500),
   }),
+  startWaitS: define({
+    env: 'ORDERHOOK_START_WAIT_S',
+    default: 60,
+    about: 'How many seconds a start waits for a PostgreSQL server that is not up yet.',
+    parse: integer(0, 3_600),
+  }),
+  drainS: define({
+    env: 'ORDERHOOK_DRAIN_S',
+    default: 0,
+    about:
+      'How many seconds a stop goes on taking requests, with `/readyz` at 503, for a proxy in front to notice. No call starts meanwhile.',
+    parse: integer(0, 600),
+  }),
   stopGraceMs: define({
     env: 'ORDERHOOK_STOP_GRACE_MS',
     default: 30_000,
-    about: 'How long a stop waits for running calls.',
+    about: 'How long a stop takes at most, the drain apart: then what still runs is cut.',
     parse: integer(0, 10 * MS_PER_MINUTE),
   }),
   url: define({
     env: 'ORDERHOOK_URL',
     default: '',
     about: 'For commands that talk to a running service: its address. Empty: host and port from above.',
-    parse: url(['http:', 'https:']),
+    isUrl: true,
+    parse: serviceAddress,
   }),
   key: define({
     env: 'ORDERHOOK_KEY',
@@ -210,28 +245,66 @@ export function readSettings(
 ): Settings {
   const troubles: string[] = [];
   const known = new Set<string>(Object.values(SETTINGS).map(({ env }) => env));
-  for (const name of Object.keys(environment)) {
-    if (name.startsWith('ORDERHOOK_') && !known.has(name)) {
-      troubles.push(`${name} is not a setting; \`orderhook config\` lists them all.`);
-    }
+  const given = Object.entries(environment).filter(
+    ([name, value]) => name.startsWith('ORDERHOOK_') && !isInjectedByKubernetes(name, value ?? ''),
+  );
+  for (const [name] of given) {
+    if (!known.has(name)) troubles.push(`${name} is not a setting; \`orderhook config\` lists them all.`);
   }
+  const variables = new Map(given);
   const settings = Object.fromEntries(
     Object.entries(SETTINGS).map(([name, setting]) => {
       const flag = flags[name as SettingName];
-      const given = flag ?? environment[setting.env] ?? '';
-      if (given === '') return [name, setting.default];
+      const text = flag ?? variables.get(setting.env) ?? '';
+      if (text === '') return [name, setting.default];
       try {
-        return [name, setting.parse(given)];
+        return [name, setting.parse(text)];
       } catch (error) {
-        const shown = 'secret' in setting ? 'the value given' : `"${given}"`;
         const source = flag === undefined ? setting.env : flagOf(name as SettingName);
-        troubles.push(`${source} ${(error as Error).message}, not ${shown}.`);
+        troubles.push(`${source} ${(error as Error).message}, not ${shownRefused(setting, text)}.`);
         return [name, setting.default];
       }
     }),
   );
   if (troubles.length > 0) throw new StartError(troubles.join('\n'));
   return settings as Settings;
+}
+
+function shownRefused(setting: { readonly secret?: true; readonly isUrl?: true }, text: string): string {
+  const shown = setting.secret ? undefined : setting.isUrl ? shownBrokenUrl(text) : maskCredentials(text);
+  return shown === undefined ? 'the value given' : `"${shown}"`;
+}
+
+/**
+ * For every Service of its namespace Kubernetes gives each container variables in the manner of Docker's links
+ * (kubernetes.io, "Service", environment variables). A Service named `orderhook` or `orderhook-api` makes them look like
+ * ours, one of them even like our port. They are told by the shape of name and value together, so that a mistyped setting
+ * is still noticed.
+ */
+const INJECTED: readonly (readonly [name: RegExp, value: (text: string) => boolean])[] = [
+  [/_SERVICE_HOST$/, isAddress],
+  [/_SERVICE_PORT(_[A-Z0-9_]+)?$/, isPort],
+  [/_PORT$/, isPortUrl],
+  [/_PORT_\d+_(TCP|UDP|SCTP)$/, isPortUrl],
+  [/_PORT_\d+_(TCP|UDP|SCTP)_PROTO$/, (text) => /^(tcp|udp|sctp)$/.test(text)],
+  [/_PORT_\d+_(TCP|UDP|SCTP)_PORT$/, isPort],
+  [/_PORT_\d+_(TCP|UDP|SCTP)_ADDR$/, isAddress],
+];
+
+function isInjectedByKubernetes(name: string, value: string): boolean {
+  return INJECTED.some(([shape, isShaped]) => shape.test(name) && isShaped(value));
+}
+
+function isAddress(text: string): boolean {
+  return isIP(text) !== 0;
+}
+
+function isPort(text: string): boolean {
+  return /^\d{1,5}$/.test(text);
+}
+
+function isPortUrl(text: string): boolean {
+  return /^(tcp|udp|sctp):\/\/[\w.:[\]]+:\d{1,5}$/.test(text);
 }
 
 /** From the process. */
@@ -242,9 +315,13 @@ export function processSettings(flags?: Partial<Record<SettingName, string>>): S
 /** `NAME=value` lines with what is in force, secrets masked. */
 export function printSettings(settings: Settings): string {
   const lines = Object.entries(SETTINGS).map(([name, setting]) => {
-    const value = String(settings[name as SettingName]);
-    const shown = 'secret' in setting && value !== '' ? '********' : value;
-    return `# ${setting.about}\n${setting.env}=${shown}\n`;
+    return `# ${setting.about}\n${setting.env}=${shownInForce(name as SettingName, settings)}\n`;
   });
   return lines.join('\n');
+}
+
+function shownInForce(name: SettingName, settings: Settings): string {
+  const setting: { readonly secret?: true; show?(value: unknown): string } = SETTINGS[name];
+  const shown = setting.show?.(settings[name]) ?? String(settings[name]);
+  return setting.secret && shown !== '' ? MASK : shown;
 }

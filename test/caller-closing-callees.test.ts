@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { connect, createServer, type Socket } from 'node:net';
 import { describe, it } from 'node:test';
 import { TLSSocket } from 'node:tls';
+import { parseEgressProxy } from '../src/caller/egress-proxy.ts';
 import type { Outcome } from '../src/model/outcome.ts';
 import { assertDelivered, type Calling, withCallee } from './support/callee-calls.ts';
 import { startProxy } from './support/callee-proxy.ts';
@@ -167,7 +168,7 @@ for (const concurrency of [1, 8, 64]) {
               port = calling.callee.port;
               return assertAllDelivered(calling, fewer(concurrency), concurrency);
             },
-            { egressProxy: pipe.url },
+            { egressProxy: parseEgressProxy(pipe.url) },
           );
         } finally {
           await pipe.close();
@@ -181,7 +182,7 @@ for (const concurrency of [1, 8, 64]) {
             script,
             (calling) => assertAllDelivered(calling, fewer(concurrency), concurrency),
             {
-              egressProxy: proxy.url,
+              egressProxy: parseEgressProxy(proxy.url),
               callee: { tls },
               extraCa: authority.certificate,
             },

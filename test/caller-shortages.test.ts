@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { promisify } from 'node:util';
+import { parseEgressProxy } from '../src/caller/egress-proxy.ts';
 import {
   CallFailure,
   describeConnectError,
@@ -107,7 +108,7 @@ describe('a shortage of this machine', () => {
             connect: () => {
               throw throws;
             },
-            ...(egressProxy === undefined ? {} : { egressProxy }),
+            ...(egressProxy === undefined ? {} : { egressProxy: parseEgressProxy(egressProxy) }),
           },
         );
       }
@@ -170,7 +171,7 @@ describe('a callee that imitates a refusal of the egress proxy', () => {
             // Another order's count begins anew.
             assertFailed(await call('/orders/8'), 'proxy');
           },
-          { egressProxy: proxy.url },
+          { egressProxy: parseEgressProxy(proxy.url) },
         );
       } finally {
         await other.close();
@@ -185,7 +186,7 @@ describe('a callee that imitates a refusal of the egress proxy', () => {
       await withCallee(
         (socket) => socket.write(answer('200 OK', 'mine', 'X-Squid-Error: ERR_ACCESS_DENIED 0')),
         async ({ call }) => assertDelivered(await call(), 'mine'),
-        { egressProxy: proxy.url },
+        { egressProxy: parseEgressProxy(proxy.url) },
       );
     } finally {
       await proxy.close();

@@ -23,6 +23,7 @@ import type { CallRequest, Outcome } from '../model/outcome.ts';
 import { Decoding } from './answer-body.ts';
 import { Call, type CallLimits, type CallSettings } from './call.ts';
 import type { Resolve } from './destination.ts';
+import type { EgressProxy } from './egress-proxy.ts';
 import { Line, type Manners } from './line.ts';
 import { createNames, type Names } from './names.ts';
 import type { ConnectionSettings } from './opening.ts';
@@ -45,8 +46,7 @@ export type CallerSettings = {
   readonly limits?: Partial<CallLimits> | undefined;
   /** By default the caller has names of its own (`createNames`), with the time that connecting has. */
   readonly resolve?: Resolve | undefined;
-  /** `http://host:port`. */
-  readonly egressProxy?: string | undefined;
+  readonly egressProxy?: EgressProxy | undefined;
   /** PEM: certificates of authorities to trust beside the usual ones. */
   readonly extraCa?: string | undefined;
   /** Milliseconds that only ever grow. */
@@ -124,7 +124,7 @@ class HttpCaller implements Caller {
     this.#connection = {
       connectMs: limits.connectMs,
       resolve: typeof names === 'function' ? names : names.resolve,
-      egressProxy: egressProxy === undefined ? undefined : parseProxy(egressProxy),
+      egressProxy,
       secureContext:
         extraCa === undefined
           ? undefined
@@ -208,11 +208,7 @@ class HttpCaller implements Caller {
     const line = new Line({
       target: { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(port) || (isTls ? 443 : 80), isTls },
       connection: { ...this.#connection, allowPrivate: lines === this.#privateLines },
-      writer: new RequestWriter(
-        origin,
-        this.#userAgent,
-        this.#settings.proxyRefusals !== undefined && !isTls,
-      ),
+      writer: new RequestWriter(origin, this.#userAgent, isTls ? undefined : this.#connection.egressProxy),
       rests: this.#rests,
       manners: this.#mannersOf(origin),
       now: this.#settings.now,
@@ -262,13 +258,4 @@ class HttpCaller implements Caller {
     clearInterval(this.#sweeping);
     this.#sweeping = undefined;
   }
-}
-
-/** @throws Error for a setting that is no `http://host:port`. */
-function parseProxy(text: string): { host: string; port: number } {
-  const url = URL.parse(text);
-  if (url === null || url.protocol !== 'http:' || `http://${url.host}/` !== url.href) {
-    throw new Error(`The egress proxy is not http://host:port: ${JSON.stringify(text)}`);
-  }
-  return { host: url.hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(url.port || 80) };
 }

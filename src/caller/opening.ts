@@ -21,6 +21,7 @@ import {
   type ResolvedAddress,
   resolveDestination,
 } from './destination.ts';
+import type { EgressProxy } from './egress-proxy.ts';
 import {
   CallFailure,
   describeConnectError,
@@ -35,7 +36,7 @@ export type ConnectionSettings = {
   /** For all steps together. */
   readonly connectMs: number;
   readonly resolve: Resolve;
-  readonly egressProxy: { readonly host: string; readonly port: number } | undefined;
+  readonly egressProxy: EgressProxy | undefined;
   /** With the authorities that callees are trusted by; undefined for the system's. */
   readonly secureContext: SecureContext | undefined;
   /** Aborted when nothing may be opened any more. */
@@ -148,7 +149,7 @@ class Opening {
     });
   }
 
-  async #openThroughProxy(proxy: { host: string; port: number }): Promise<Wire> {
+  async #openThroughProxy(proxy: EgressProxy): Promise<Wire> {
     const told = `${proxy.host}:${proxy.port}`;
     this.#limitIs('proxy', `The egress proxy ${told} was not resolved within`);
     const addresses = await this.#resolveProxy(proxy.host);
@@ -162,7 +163,7 @@ class Opening {
     const { host, port } = this.#target;
     // The proxy is there; what it waits for is the callee.
     this.#limitIs('timeout_connect', `The egress proxy had no connection to ${host}:${port} within`);
-    await openTunnel(wire.socket, `${isIP(host) === 6 ? `[${host}]` : host}:${port}`);
+    await openTunnel(wire.socket, `${isIP(host) === 6 ? `[${host}]` : host}:${port}`, proxy.authorization);
     return this.#startTls(wire.socket);
   }
 
@@ -258,7 +259,7 @@ function standing(socket: Socket, event: 'connect' | 'secureConnect'): Promise<v
 }
 
 /** Asks the egress proxy for a tunnel (RFC 9110, 9.3.6). After it the socket carries what the callee says. */
-function openTunnel(socket: Socket, authority: string): Promise<void> {
+function openTunnel(socket: Socket, authority: string, authorization: string | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (failure: Failure) => finish(() => reject(new CallFailure(failure)));
     const onClose = () =>
@@ -287,6 +288,7 @@ function openTunnel(socket: Socket, authority: string): Promise<void> {
       then();
     };
     socket.on('data', onData).on('close', onClose);
-    socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
+    const asWhom = authorization === undefined ? '' : `Proxy-Authorization: ${authorization}\r\n`;
+    socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${asWhom}\r\n`);
   });
 }

@@ -1,5 +1,6 @@
 /** What is written to a connection for one call (contract, section 2.2). Pure. */
 import type { CallRequest } from '../model/outcome.ts';
+import type { EgressProxy } from './egress-proxy.ts';
 
 /**
  * The headers of a request, in the order in which they are sent: for preview, the call log, and the caller itself. There
@@ -45,13 +46,18 @@ export class RequestWriter {
   readonly #beforeLength: string;
   readonly #beforeLengthOfPayload: string;
 
-  /** `isAbsolute`: a proxy is told the whole URL (RFC 9112, 3.2.2). */
-  constructor(origin: string, userAgent: string, isAbsolute: boolean) {
-    this.#targetStart = isAbsolute ? 0 : origin.length;
+  /**
+   * `proxy`: where the request goes to a proxy rather than into a tunnel. It is told the whole URL (RFC 9112, 3.2.2), and who
+   * asks; that header is between it and us (RFC 9110, 11.7.1), so neither preview nor call log knows it.
+   */
+  constructor(origin: string, userAgent: string, proxy: EgressProxy | undefined) {
+    this.#targetStart = proxy === undefined ? origin.length : 0;
+    const asWhom =
+      proxy?.authorization === undefined ? '' : `Proxy-Authorization: ${proxy.authorization}\r\n`;
     const url = `${origin}/`;
-    this.#afterTarget = ` HTTP/1.1\r\n${lines({ method: 'GET', url }, userAgent)}\r\n`;
-    this.#beforeLength = ` HTTP/1.1\r\n${lines({ method: 'POST', url }, userAgent).slice(0, -'0\r\n'.length)}`;
-    this.#beforeLengthOfPayload = ` HTTP/1.1\r\n${lines({ method: 'POST', url, body: '0' }, userAgent).slice(0, -'1\r\n'.length)}`;
+    this.#afterTarget = ` HTTP/1.1\r\n${asWhom}${lines({ method: 'GET', url }, userAgent)}\r\n`;
+    this.#beforeLength = ` HTTP/1.1\r\n${asWhom}${lines({ method: 'POST', url }, userAgent).slice(0, -'0\r\n'.length)}`;
+    this.#beforeLengthOfPayload = ` HTTP/1.1\r\n${asWhom}${lines({ method: 'POST', url, body: '0' }, userAgent).slice(0, -'1\r\n'.length)}`;
   }
 
   /** Characters above ASCII are to be sent as UTF-8. */

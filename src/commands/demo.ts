@@ -32,13 +32,17 @@ export function addDemo(program: Command): void {
   addSettingFlags(command, ['host', 'port', 'logLevel']).action(async ({ once }: { once: boolean }) => {
     const given = settingsOf(command);
     const dataFolder = mkdtempSync(join(tmpdir(), 'orderhook-demo-'));
+    // Also when whoever reads what it says has gone, which ends it where it is.
+    const removeFolder = () => rmSync(dataFolder, { recursive: true, force: true });
+    process.once('exit', removeFolder);
     const adminKey = given.adminKey === '' ? `demo-${randomBytes(12).toString('hex')}` : given.adminKey;
     const logLevel = given.logLevel === 'info' ? 'warn' : given.logLevel;
-    const settings: Settings = { ...given, dataFolder, adminKey, logLevel, databaseUrl: '', egressProxy: '' };
+    const own = { dataFolder, adminKey, logLevel, databaseUrl: '', egressProxy: undefined };
+    const settings: Settings = { ...given, ...own };
     try {
       await demo(settings, once);
     } finally {
-      rmSync(dataFolder, { recursive: true, force: true });
+      removeFolder();
     }
   });
 }

@@ -1,15 +1,18 @@
 import type { Command } from 'commander';
 import { holdDataFolder } from '../data-folder.ts';
+import { createLog } from '../observe/log.ts';
 import { type DatabaseChoice, openStore } from '../open-store.ts';
 import { ThreadLock } from '../store/sqlite/database.ts';
+import { endRequest } from './process-end.ts';
 import { addSettingFlags, settingsOf } from './setting-flags.ts';
 
 export function addMigrate(program: Command): void {
   const command = program.command('migrate').description('Bring the database to the schema of this version.');
-  addSettingFlags(command, ['dataFolder', 'databaseUrl']).action(async () => {
-    const { databaseUrl, dataFolder } = settingsOf(command);
-    if (databaseUrl !== '') {
-      await migrate({ kind: 'postgres', url: databaseUrl, listen: false }, 'The PostgreSQL database');
+  addSettingFlags(command, ['dataFolder', 'databaseUrl', 'startWaitS']).action(async () => {
+    const { databaseUrl: url, dataFolder, startWaitS } = settingsOf(command);
+    if (url !== '') {
+      const startWaitMs = startWaitS * 1_000;
+      await migrate({ kind: 'postgres', url, listen: false, startWaitMs }, 'The PostgreSQL database');
       return;
     }
     const folder = holdDataFolder(dataFolder, new Date());
@@ -26,6 +29,12 @@ export function addMigrate(program: Command): void {
 
 /** Opening applies what is missing. */
 async function migrate(database: DatabaseChoice, name: string): Promise<void> {
-  await (await openStore(database)).close();
+  const asked = endRequest();
+  try {
+    await (await openStore(database, { log: createLog('warn'), asked })).close();
+  } catch (error) {
+    if (asked.aborted && error === asked.reason) process.exit();
+    throw error;
+  }
   process.stdout.write(`${name} has the schema of this version.\n`);
 }

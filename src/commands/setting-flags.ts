@@ -5,7 +5,7 @@ import { flagOf, processSettings, SETTINGS, type SettingName, type Settings } fr
 export function addSettingFlags(command: Command, names: readonly SettingName[]): Command {
   for (const name of names) {
     const { about, env, default: byDefault } = SETTINGS[name];
-    const shown = byDefault === '' ? '' : `, default ${byDefault}`;
+    const shown = byDefault === '' || byDefault === undefined ? '' : `, default ${byDefault}`;
     command.option(`${flagOf(name)} <value>`, `${about} (${env}${shown})`);
   }
   return command;

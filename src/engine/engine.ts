@@ -75,8 +75,11 @@ export type EngineParts = {
 
 export interface Engine {
   start(): Promise<void>;
-  /** Starts no new call, lets those that run end, commits what came of them, and gives its interfaces back. */
-  stop(): Promise<void>;
+  /**
+   * Starts no new call from now on, lets those that run end, commits what came of them, and gives its interfaces back. When
+   * `cut` is aborted it waits for no call any more: whoever aborts it has ended the calls.
+   */
+  stop(cut?: AbortSignal): Promise<void>;
   /**
    * Takes a slot of an interface's concurrency for a call outside of its queue, after a moment's wait if need be: resolves
    * with what gives it back. `full`: none became free. `elsewhere`: the interface is not worked by this node.
@@ -225,6 +228,7 @@ export function createEngine(parts: EngineParts): Engine {
       if (held) return await held.runner.refresh(config);
       await store.endInterrupted(institutionId, id, INTERRUPTED, clock.now());
       const runner = await InterfaceRunner.create(runnerParts, config, fence);
+      if (stopping) return;
       runners.set(id, { institutionId, runner });
       runner.wake();
     } catch (error) {
@@ -354,6 +358,10 @@ export function createEngine(parts: EngineParts): Engine {
     releasers[0] = cancel;
   }
 
+  function stopRunners(): Promise<unknown> {
+    return Promise.all([...runners.values()].map(({ runner }) => runner.stop(STOPPED)));
+  }
+
   async function begin(): Promise<void> {
     // What is told from here on is read after this.
     await undefined;
@@ -375,17 +383,22 @@ export function createEngine(parts: EngineParts): Engine {
       for (const what of [...toLoad]) load(what);
     },
 
-    async stop() {
+    async stop(cut) {
       stopping = true;
       for (const release of releasers) release();
       shortage.stop();
-      await loading;
-      await Promise.all([
-        ...[...runners.values()].map(({ runner }) => runner.stop(STOPPED)),
-        ...leaving.values(),
+      // At once: settings may be on their way from a slow database, and no call starts meanwhile.
+      const told = stopRunners();
+      const ended = Promise.all([
+        told,
+        Promise.resolve(loading).then(() => Promise.all([stopRunners(), ...leaving.values()])),
       ]);
-      await recorder.flush();
-      await store.releaseLeases(nodeId);
+      try {
+        await (cut ? Promise.race([ended, aborted(cut)]) : ended);
+      } finally {
+        await recorder.flush();
+        await store.releaseLeases(nodeId);
+      }
     },
 
     async reserveSlot(institutionId, interfaceId) {
@@ -408,4 +421,11 @@ export function createEngine(parts: EngineParts): Engine {
       return { ready: true };
     },
   };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 }

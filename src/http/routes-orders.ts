@@ -22,6 +22,7 @@ import {
   writeOptionalMoment,
 } from './pages.ts';
 import { NOTHING, type Route, route } from './route.ts';
+import { untilStopping } from './stoppable-chunks.ts';
 
 const TAG = 'Orders';
 /** Of one order: more than an order is closed in any practice. */
@@ -113,7 +114,7 @@ export function orderRoutes(parts: {
         if (body === undefined) return { received: 0, stored: 0, closed: 0, rejected: [], rejectedCount: 0 };
         try {
           // Destroying the request would destroy the connection, and with it the answer about the failure.
-          const chunks: AsyncIterable<Buffer> = body.iterator({ destroyOnReturn: false });
+          const chunks = untilStopping<Buffer>(body.iterator({ destroyOnReturn: false }), stopping);
           const institutionId = institution.id;
           return await importOrders(chunks, { institutionId, store: importStore, clock, stopping });
         } catch (error) {

@@ -12,8 +12,10 @@ export function systemRoutes(parts: {
   store: Pick<Store, 'check' | 'horizonLagMs'>;
   engineReadiness: () => Readiness | Promise<Readiness>;
   metrics: () => Promise<string>;
+  /** Aborted when the process is asked to end. */
+  ending?: AbortSignal | undefined;
 }): Route[] {
-  const { store, engineReadiness, metrics } = parts;
+  const { store, engineReadiness, metrics, ending } = parts;
   return [
     route({
       method: 'GET',
@@ -40,6 +42,7 @@ export function systemRoutes(parts: {
         }),
       },
       async handle() {
+        if (ending?.aborted) throw new AppError('store_unavailable', 'The service is stopping.');
         await store.check();
         const { ready, because } = await engineReadiness();
         if (!ready) throw new AppError('store_unavailable', because ?? 'The engine is not ready.');

@@ -16,6 +16,7 @@ import type { Resolve } from '../caller/destination.ts';
 import { AppError, notFound } from '../model/app-error.ts';
 import type { Institution } from '../model/entities.ts';
 import type { Store } from '../store/store.ts';
+import { Connections } from './connections.ts';
 import { ExpiringCache } from './expiring-cache.ts';
 import { OPENAPI_VERSION, openApiSchema, PROBLEM_SCHEMA, SECURITY_SCHEMES } from './openapi.ts';
 import { PartnerTokens } from './partner-token.ts';
@@ -67,6 +68,8 @@ export type ServerParts = {
   /** In the text format of Prometheus. */
   readonly metrics: () => Promise<string>;
   readonly engineReadiness?: (() => Readiness | Promise<Readiness>) | undefined;
+  /** Aborted when the process is asked to end: from then on `/readyz` answers 503, and each answer closes its connection. */
+  readonly ending?: AbortSignal | undefined;
   /** An administrator's API key that is in no database. */
   readonly adminKey?: string | undefined;
   /** The same that `caller` has. */
@@ -74,6 +77,14 @@ export type ServerParts = {
   /** Whether calls go through an egress proxy, which then resolves names. */
   readonly hasEgressProxy: boolean;
 };
+
+/** What a process needs that serves health, readiness and metrics only. */
+export type SystemServerParts = Pick<
+  ServerParts,
+  'clock' | 'log' | 'version' | 'metrics' | 'engineReadiness' | 'ending' | 'adminKey'
+> & { readonly store: SystemStore };
+type SystemStore = Pick<Store, 'check' | 'horizonLagMs'> &
+  ConstructorParameters<typeof Principals>[0]['store'];
 
 /** A connection on which nothing moves for so long is closed. */
 const IDLE_CONNECTION_MS = 120_000;
@@ -85,7 +96,24 @@ const INSTITUTION_LIFETIME_MS = 60_000;
 const INSTITUTIONS_CACHED_MAX = 10_000;
 
 export async function createServer(parts: ServerParts): Promise<FastifyInstance> {
-  const { log } = parts;
+  return createEdge(parts, (stopping) => routeTable(parts, stopping), addDocument);
+}
+
+/** For a process without an API: the same edge around the few routes that machines ask. */
+export async function createSystemServer(parts: SystemServerParts): Promise<FastifyInstance> {
+  return createEdge(
+    parts,
+    () => systemTable(parts),
+    async () => {},
+  );
+}
+
+async function createEdge(
+  parts: Pick<ServerParts, 'log' | 'version' | 'ending'>,
+  table: (stopping: AbortSignal) => RouteTable,
+  addMore: (app: FastifyInstance, version: string) => Promise<void>,
+): Promise<FastifyInstance> {
+  const { log, ending } = parts;
   const nextRequestId = requestIds();
   const app = Fastify({
     // One line per request, written below. Fastify's own would cost a child logger for each.
@@ -126,14 +154,40 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     reply.header('x-content-type-options', 'nosniff');
     done();
   });
+  app.addHook('onSend', (_request, reply, payload, done) => {
+    if (ending?.aborted || stopping.signal.aborted) reply.header('connection', 'close');
+    done(null, payload);
+  });
   if (log) app.addHook('onResponse', (request, reply, done) => logRequest(log, request, reply, done));
 
+  await addMore(app, parts.version);
+  const { routes, gate } = table(stopping.signal);
+  for (const kind of Object.keys(BODY_TYPES) as BodyKind[]) {
+    await app.register(async (scope) => {
+      addBodyParsers(scope, kind);
+      for (const row of routes) if (bodyKind(row) === kind) addRoute(scope, row, gate, openApiSchema(row));
+    });
+  }
+  const connections = new Connections(app.server);
+  app.decorate('closeWithin', async (withinMs: number) => {
+    const done = connections.closing(withinMs);
+    try {
+      await app.close();
+    } finally {
+      done();
+    }
+  });
+  return app;
+}
+
+/** Describes the API to people and programs. */
+async function addDocument(app: FastifyInstance, version: string): Promise<void> {
   await app.register(swagger, {
     openapi: {
       openapi: OPENAPI_VERSION,
       info: {
         title: 'Orderhook',
-        version: parts.version,
+        version: version,
         description:
           'Calls a URL of a partner each time an order is closed. Order ids are strings of digits here, and JSON integers in the ' +
           'web service. Times are ISO 8601 in UTC. Errors are RFC 9457 problems.',
@@ -150,22 +204,12 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
   });
   app.addSchema(PROBLEM_SCHEMA);
   app.get('/openapi.json', { schema: { hide: true } as object }, async () => app.swagger());
-
-  const { routes, gate } = routeTable(parts, stopping.signal);
-  for (const kind of Object.keys(BODY_TYPES) as BodyKind[]) {
-    await app.register(async (scope) => {
-      addBodyParsers(scope, kind);
-      for (const row of routes) if (bodyKind(row) === kind) addRoute(scope, row, gate, openApiSchema(row));
-    });
-  }
-  return app;
 }
 
+type RouteTable = { readonly routes: readonly Route[]; readonly gate: Gate };
+
 /** All routes there are, and who is let through to them. */
-export function routeTable(
-  parts: Omit<ServerParts, 'log'>,
-  stopping: AbortSignal,
-): { readonly routes: readonly Route[]; readonly gate: Gate } {
+export function routeTable(parts: Omit<ServerParts, 'log'>, stopping: AbortSignal): RouteTable {
   const { store, importStore = store, clock, vault, setup, limits } = parts;
   const findInstitution = institutionFinder(store, clock);
   const principals = new Principals(parts);
@@ -206,6 +250,21 @@ export function routeTable(
   return { routes, gate };
 }
 
+function systemTable(parts: SystemServerParts): RouteTable {
+  const principals = new Principals(parts);
+  const nobody = async () => {
+    throw new Error('No route here is for partners or of an institution');
+  };
+  return {
+    routes: systemRoutes({ ...parts, engineReadiness: parts.engineReadiness ?? (() => ({ ready: true })) }),
+    gate: {
+      findPrincipal: ({ headers }) => principals.find(headers),
+      findInstitution: nobody,
+      admitPartner: nobody,
+    },
+  };
+}
+
 function institutionFinder(
   store: Pick<Store, 'institutionByCode'>,
   clock: () => number,
@@ -227,6 +286,13 @@ function institutionFinder(
 // ----------------------------------------------------------------------------------------------------------- requests
 
 declare module 'fastify' {
+  interface FastifyInstance {
+    /**
+     * Takes no connection any more and answers what is under way; what that has not come to after `withinMs` is cut. Imports
+     * and other long requests are told to end.
+     */
+    closeWithin(withinMs: number): Promise<void>;
+  }
   interface FastifyRequest {
     /** What the handling threw, for the log. */
     failure: unknown;

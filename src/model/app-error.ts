@@ -60,8 +60,18 @@ export function notFound(what: string): AppError {
 
 /** Something that whoever starts the process must change before it can run: a wrong setting, a folder in use. */
 export class StartError extends Error {
-  constructor(message: string, options?: ErrorOptions) {
+  /** It may pass without anybody's doing, such as a server that is not up yet: waiting makes sense. */
+  readonly mayPass: boolean;
+
+  constructor(message: string, options: ErrorOptions & { readonly mayPass?: boolean } = {}) {
     super(message, options);
     this.name = 'StartError';
+    this.mayPass = options.mayPass ?? false;
   }
+}
+
+/** An error that crossed from another thread is a plain one; if it was a `StartError`, it is one again. */
+export function reviveStartError(error: unknown): unknown {
+  if (error instanceof StartError || !(error instanceof Error) || error.name !== 'StartError') return error;
+  return new StartError(error.message, { cause: error });
 }

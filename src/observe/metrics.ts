@@ -55,20 +55,46 @@ export function createEngineMetrics(): EngineMetrics {
 export type QueueTotals = { readonly waiting: number; readonly owed: number; readonly abandoned: number };
 
 /** What the store says of itself. */
-export type StoreFigures = { queueTotals(): Promise<QueueTotals>; horizonLagMs(): Promise<number> };
+export type StoreFigures = {
+  check(): Promise<void>;
+  queueTotals(): Promise<QueueTotals>;
+  horizonLagMs(): Promise<number>;
+};
 
-/** Memory, processor time and the event loop of this process, and the queues of all interfaces together. */
-export function createServiceMetrics(store: StoreFigures): { text(): Promise<string> } {
+/** What takes longer is left out: whoever scrapes waits some seconds, and would have nothing of the rest either. */
+const FIGURE_WITHIN_MS = 1_000;
+
+/**
+ * Memory, processor time and the event loop of this process, whether the store answers, and the queues of all interfaces
+ * together. What the store cannot say, or not in time, is left out.
+ */
+export function createServiceMetrics(
+  store: StoreFigures,
+  withinMs = FIGURE_WITHIN_MS,
+): { text(): Promise<string> } {
   const register = new Registry();
   const registers = [register];
   collectDefaultMetrics({ register });
+  const answers = figure(() => store.check().then(() => true), withinMs);
+  const queueTotals = figure(() => store.queueTotals(), withinMs);
+  const horizonLagMs = figure(() => store.horizonLagMs(), withinMs);
+  new Gauge({
+    name: 'orderhook_store_up',
+    help: 'Whether the database answered just now: 1 or 0. What it could not say is left out.',
+    registers,
+    async collect() {
+      this.set((await answers()) ? 1 : 0);
+    },
+  });
   new Gauge({
     name: 'orderhook_deliveries',
     help: 'Deliveries that are not made, over all interfaces, by state.',
     labelNames: ['state'],
     registers,
     async collect() {
-      for (const [state, count] of Object.entries(await store.queueTotals())) this.set({ state }, count);
+      const totals = await queueTotals();
+      this.reset();
+      for (const [state, count] of Object.entries(totals ?? {})) this.set({ state }, count);
     },
   });
   new Gauge({
@@ -76,8 +102,34 @@ export function createServiceMetrics(store: StoreFigures): { text(): Promise<str
     help: 'For how long an older transaction in the database has held back the reading of new closings, at least.',
     registers,
     async collect() {
-      this.set((await store.horizonLagMs()) / 1_000);
+      const lagMs = await horizonLagMs();
+      if (lagMs === undefined) this.remove();
+      else this.set(lagMs / 1_000);
     },
   });
   return { text: () => register.metrics() };
+}
+
+/**
+ * A figure that may not be had: undefined when asking fails or takes too long. Asked again meanwhile, nothing is asked anew:
+ * a database that stands still must not have more to do when it wakes, the more it was looked at.
+ */
+export function figure<T>(ask: () => Promise<T>, withinMs: number): () => Promise<T | undefined> {
+  let asking: Promise<T | undefined> | undefined;
+  return async () => {
+    asking ??= ask()
+      .catch(() => undefined)
+      .finally(() => {
+        asking = undefined;
+      });
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<undefined>((resolve) => {
+      timer = setTimeout(resolve, withinMs, undefined);
+    });
+    try {
+      return await Promise.race([asking, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  };
 }

@@ -93,13 +93,31 @@ export function findSquid(): string | undefined {
 
 export type Squid = { readonly url: string; readonly log: () => string; close(): Promise<void> };
 
-/** A private squid, with its own folder and port, that refuses calls to `refusedPort` and lets all others through. */
-export async function startSquid(program: string, refusedPort: number): Promise<Squid> {
+/**
+ * A private squid, with its own folder and port, that refuses calls to `refusedPort` and lets all others through: of anybody,
+ * or of `user` with `password` alone.
+ */
+export async function startSquid(
+  program: string,
+  refusedPort: number,
+  only?: { readonly user: string; readonly password: string },
+): Promise<Squid> {
   const folder = mkdtempSync(join(tmpdir(), 'orderhook-squid-'));
   // As root squid becomes another user, who must be able to write here.
   chmodSync(folder, 0o777);
   const port = await freePort();
+  let [login, allowed] = ['', 'all'];
+  if (only) {
+    // Squid asks it on a line, percent-encoded as it likes, and reads OK or ERR.
+    const helper = join(folder, 'login.sh');
+    const decode = 'decoded=$(printf %b "${line//%/\\\\x}")';
+    const compare = `[ "$decoded" = '${only.user} ${only.password}' ] && echo OK || echo ERR`;
+    writeFileSync(helper, `while read -r line; do ${decode}; ${compare}; done\n`);
+    login = `auth_param basic program /bin/bash ${helper}\nauth_param basic children 2\nacl known proxy_auth REQUIRED`;
+    allowed = 'known';
+  }
   const configuration = `
+${login}
 http_port 127.0.0.1:${port}
 visible_hostname squid.test
 pid_filename ${folder}/squid.pid
@@ -111,7 +129,7 @@ pinger_enable off
 shutdown_lifetime 0 seconds
 acl refused port ${refusedPort}
 http_access deny refused
-http_access allow all
+http_access allow ${allowed}
 `;
   const file = join(folder, 'squid.conf');
   writeFileSync(file, configuration);

@@ -13,6 +13,8 @@ export type Recorded = {
 export class RecordingCallee {
   readonly calls: Recorded[] = [];
   status: (call: Recorded, number: number) => number = () => 200;
+  /** What an answer waits for. */
+  hold: (call: Recorded, number: number) => Promise<unknown> | undefined = () => undefined;
   readonly #server: Server;
 
   private constructor() {
@@ -21,6 +23,7 @@ export class RecordingCallee {
       for await (const chunk of request.setEncoding('utf8')) body += chunk;
       const { method = '', url: target = '', headers } = request;
       const number = this.calls.push({ method, target, headers, body }) - 1;
+      await this.hold(this.calls[number] as Recorded, number);
       response.writeHead(this.status(this.calls[number] as Recorded, number)).end();
     });
     // A keep-alive connection that ends by itself would be a fault that these tests are not about.

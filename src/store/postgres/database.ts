@@ -13,13 +13,14 @@ import pg from 'pg';
 import { AppError, StartError } from '../../model/app-error.ts';
 import type { Row } from '../rows.ts';
 import type { DatabaseEvent } from './events.ts';
-import { type Host, Hosts, parseDatabaseUrl } from './hosts.ts';
+import { describeHosts, type Host, Hosts, parseDatabaseUrl } from './hosts.ts';
 import {
   breaksConnection,
   isConnectionTrouble,
   isReadOnly,
   isTimeout,
   isWorthRepeating,
+  needsPerson,
   translate,
   unavailable,
 } from './trouble.ts';
@@ -58,6 +59,8 @@ export class Database {
   readonly isDirect: boolean;
   /** The same for all that open the same schema of the same database by the same URL. */
   readonly identity: string;
+  /** Hosts, database and user, for messages. */
+  readonly target: string;
   readonly #options: DatabaseOptions;
   readonly #hosts: Hosts;
   readonly #pool: pg.Pool;
@@ -76,7 +79,9 @@ export class Database {
     this.isDirect = options.isDirect;
     this.identity = hash(`${options.url} ${options.schema}`);
     this.#options = options;
-    const hosts = hostsOf(options.url);
+    const all = hostsOf(options.url);
+    this.target = describeHosts(all);
+    const hosts = new Hosts(all);
     const hostOf = this.#hostOf;
     const config = this.#clientConfig();
     class PoolClient extends pg.Client {
@@ -142,22 +147,33 @@ export class Database {
 
   /** A connection of its own, for work that is no statement of the store. Whoever asked ends it. */
   async connect(withTimeout: boolean): Promise<pg.Client> {
-    for (let tries = 1; ; tries += 1) {
+    const failures: unknown[] = [];
+    for (;;) {
       const host = this.#hosts.current;
-      const config = this.#clientConfig();
-      if (!withTimeout) delete config.query_timeout;
-      const client = new pg.Client({ ...config, connectionString: host.url });
-      // Without a listener the end of the connection would be the end of the process; the next query tells it.
-      client.on('error', () => {});
       try {
-        await client.connect();
-        if (!(await isPrimary(client))) throw takesNoWrites(host);
-        return client;
+        return await this.#connectTo(host, withTimeout);
       } catch (error) {
-        client.end().catch(() => {});
+        failures.push(error);
         this.#leave(host, error);
-        if (tries >= this.#hosts.count) throw error;
+        // What a person must mend is worth more than that another server is away.
+        if (failures.length >= this.#hosts.count) throw failures.find(needsPerson) ?? error;
       }
+    }
+  }
+
+  async #connectTo(host: Host, withTimeout: boolean): Promise<pg.Client> {
+    const config = this.#clientConfig();
+    if (!withTimeout) delete config.query_timeout;
+    const client = new pg.Client({ ...config, connectionString: host.url });
+    // Without a listener the end of the connection would be the end of the process; the next query tells it.
+    client.on('error', () => {});
+    try {
+      await client.connect();
+      if (!(await isPrimary(client))) throw unavailable(`The database server ${host.name} takes no writes.`);
+      return client;
+    } catch (error) {
+      client.end().catch(() => {});
+      throw error;
     }
   }
 
@@ -166,9 +182,12 @@ export class Database {
     const timer = setTimeout(() => {
       for (const socket of this.#sockets) socket.destroy();
     }, CLOSE_WITHIN_MS);
-    await this.#pool.end();
-    clearTimeout(timer);
-    for (const socket of this.#sockets) socket.destroy();
+    try {
+      await this.#pool.end();
+    } finally {
+      clearTimeout(timer);
+      for (const socket of this.#sockets) socket.destroy();
+    }
   }
 
   #clientConfig(): pg.ClientConfig {
@@ -303,9 +322,9 @@ function release(result: Result, { values }: pg.QueryConfig): Result {
   return { rows, rowCount };
 }
 
-function hostsOf(url: string): Hosts {
+function hostsOf(url: string): readonly Host[] {
   try {
-    return new Hosts(parseDatabaseUrl(url));
+    return parseDatabaseUrl(url);
   } catch (error) {
     throw new StartError(`The database URL ${(error as Error).message}.`);
   }

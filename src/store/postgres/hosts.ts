@@ -8,8 +8,11 @@
 export type Host = {
   /** For the driver: names this server alone. Holds the password. */
   readonly url: string;
-  /** For messages. */
+  /** For messages: the host with its port, where one is given. */
   readonly name: string;
+  /** For messages; empty: what the driver takes by itself. */
+  readonly database: string;
+  readonly user: string;
 };
 
 export class Hosts {
@@ -57,13 +60,39 @@ export function parseDatabaseUrl(url: string): readonly Host[] {
       return after === '' ? '' : before;
     },
   );
-  const hosts = names
-    .split(',')
-    .map((name) => ({ url: `${scheme}${userInfo}${name}${withoutTarget}`, name }));
-  // A single empty name is the default of the driver, or in the parameter `host`.
-  const isSound = ({ url, name }: Host) => URL.canParse(url) && (name !== '' || hosts.length === 1);
-  if (!hosts.every(isSound)) throw new Error(EXPECTED);
-  return hosts;
+  const all = names.split(',');
+  return all.map((name) => {
+    const host = `${scheme}${userInfo}${name}${withoutTarget}`;
+    const parsed = URL.parse(host);
+    // A single empty name is the default of the driver, or in the parameter `host`.
+    if (parsed === null || (name === '' && all.length > 1)) throw new Error(EXPECTED);
+    const { searchParams, pathname, username } = parsed;
+    return {
+      url: host,
+      name: name || (searchParams.get('host') ?? ''),
+      database: decoded(pathname.slice(1)),
+      user: decoded(username),
+    };
+  });
+}
+
+/** What is connected to, in words that hold no password. */
+export function describeHosts(hosts: readonly Host[]): string {
+  const [first] = hosts;
+  const parts = [
+    hosts.map(({ name }) => name || 'the driver’s usual host').join(' and '),
+    first?.database && `database "${first.database}"`,
+    first?.user && `user "${first.user}"`,
+  ];
+  return parts.filter(Boolean).join(', ');
+}
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 const EXPECTED =

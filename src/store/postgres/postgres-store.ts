@@ -5,6 +5,7 @@
  */
 import { StartError } from '../../model/app-error.ts';
 import { type Clock, systemClock } from '../../model/clock.ts';
+import { releaseAll } from '../../model/releasers.ts';
 import type { Store } from '../store.ts';
 import { callLogStore } from './call-log.ts';
 import { Database } from './database.ts';
@@ -19,7 +20,7 @@ import { makePartitions, makePartitionsAhead } from './partitions.ts';
 import { queueStore } from './queue.ts';
 import { resendStore } from './resends.ts';
 import { scheduleStore } from './schedules.ts';
-import { sqlState, translate } from './trouble.ts';
+import { startTrouble } from './start-trouble.ts';
 import { leaseStore, retentionStore } from './upkeep.ts';
 
 export type PostgresStoreOptions = {
@@ -49,10 +50,7 @@ const POOL_SIZE_TO_READ = 4;
 const TIMEOUT_MS = 5_000;
 const POLL_MS = { listening: 2_000, alone: 250 };
 
-/**
- * @throws StartError when the database is of a newer Orderhook, or cannot be used as it is
- * @throws AppError `store_unavailable` when it cannot be reached
- */
+/** @throws StartError when the database is of a newer Orderhook, cannot be used as it is, or cannot be reached (`mayPass`) */
 export async function openPostgresStore(options: PostgresStoreOptions): Promise<Store> {
   const { url, listen } = options;
   const {
@@ -66,8 +64,8 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
   try {
     await begin(db, clock.now());
   } catch (error) {
-    await db.close();
-    throw startTrouble(error);
+    await db.close().catch(() => {}); // the first error is the one to tell
+    throw startTrouble(error, db.target);
   }
   const nudges = new Nudges(db, {
     listens: listen && !readsForAnother,
@@ -97,10 +95,11 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
     },
     horizonLagMs: () => horizon.lagMs(),
     subscribe: (listener) => nudges.subscribe(listener),
-    async close() {
-      await nudges.close();
-      await db.close();
-    },
+    close: () =>
+      releaseAll(
+        () => nudges.close(),
+        () => db.close(),
+      ),
   };
 }
 
@@ -118,13 +117,4 @@ async function begin(db: Database, now: number): Promise<void> {
         'Set it for the user: ALTER ROLE … SET synchronous_commit = on.',
     );
   }
-}
-
-/** Wrong passwords and names need a person; a server that is away needs time. */
-function startTrouble(error: unknown): unknown {
-  const code = sqlState(error) ?? '';
-  if (code.startsWith('28') || code === '3D000') {
-    return new StartError(`The database cannot be opened: ${(error as Error).message}.`, { cause: error });
-  }
-  return translate(error);
 }

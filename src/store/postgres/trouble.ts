@@ -44,6 +44,11 @@ export function isConnectionTrouble(error: unknown): boolean {
   return (code !== undefined && SOCKET_CODES.has(code)) || DRIVER_MESSAGES.test(error.message);
 }
 
+/** A wrong user, password or database: it does not pass by itself. */
+export function needsPerson(error: unknown): boolean {
+  return /^(28|3D)/.test(sqlState(error) ?? '');
+}
+
 /** Waited for in vain: doing it again would only double the wait. */
 export function isTimeout(error: unknown): boolean {
   return error instanceof Error && /timeout/i.test(error.message);
