@@ -2,13 +2,11 @@
  * How much memory does the whole process hold with 1,000,000 closings waiting, and while it drains them?
  *
  *     node bench/memory.ts [--quick]
- *
- * Read from outside: VmRSS and VmHWM of `/proc/PID/status`, which count all threads, heaps and mapped pages.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as wait } from 'node:timers/promises';
 import { Callee } from './support/callee.ts';
 import { Report } from './support/figures.ts';
+import { forgetPeak, memory } from './support/memory.ts';
 import { size } from './support/options.ts';
 import { ORDER_BYTES } from './support/orders.ts';
 import { endAfter } from './support/owned.ts';
@@ -19,8 +17,6 @@ const TARGET = { max: 250 };
 const DRAIN_MS = 300_000;
 const LOOKS = 20;
 const LOOK_EVERY_MS = 100;
-/** Makes the kernel forget VmHWM (proc(5)). */
-const FORGET_PEAK = '5';
 
 endAfter(12);
 await using callee = await Callee.start();
@@ -59,16 +55,4 @@ async function settled(service: Service): Promise<number> {
     await wait(LOOK_EVERY_MS);
   }
   return most;
-}
-
-/** In MB of 1,000,000 bytes. */
-function memory(pid: number): { resident: number; peak: number } {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  const read = (field: string) =>
-    (Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(status)?.[1]) * 1024) / 1e6;
-  return { resident: read('VmRSS'), peak: read('VmHWM') };
-}
-
-function forgetPeak(pid: number): void {
-  writeFileSync(`/proc/${pid}/clear_refs`, FORGET_PEAK);
 }

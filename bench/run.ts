@@ -1,7 +1,7 @@
 /**
  * Runs the benchmarks, each as a program of its own, one after another.
  *
- *     npm run bench [-- NAME …] [--quick]
+ *     npm run bench [-- NAME …] [--quick] [--only ROW …]
  *
  * Figures are printed as they come, and kept in `bench/results/NAME.json`. Ends with code 1 when a program failed, that is
  * when something was lost or made twice or did not work; a missed target is printed, and is no failure: it may be the
@@ -13,10 +13,10 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { atExit } from './support/owned.ts';
 
-const PROGRAMS = ['drain', 'put', 'import', 'latency', 'filter', 'memory', 'growth', 'interfaces'];
+const PROGRAMS = ['drain', 'put', 'import', 'latency', 'filter', 'memory', 'growth', 'neighbours'];
 
 const { values, positionals } = parseArgs({
-  options: { quick: { type: 'boolean' } },
+  options: { quick: { type: 'boolean' }, only: { type: 'string', multiple: true } },
   allowPositionals: true,
 });
 const unknown = positionals.filter((name) => !PROGRAMS.includes(name));
@@ -37,7 +37,8 @@ if (failed.length > 0) {
 }
 
 async function succeeds(name: string): Promise<boolean> {
-  const args = [join(import.meta.dirname, `${name}.ts`), ...(values.quick ? ['--quick'] : [])];
+  const rows = (values.only ?? []).flatMap((row) => ['--only', row]);
+  const args = [join(import.meta.dirname, `${name}.ts`), ...(values.quick ? ['--quick'] : []), ...rows];
   const child = spawn(process.execPath, args, { stdio: 'inherit' });
   // By a signal that it can clean up after.
   const forget = atExit(() => child.kill('SIGTERM'));

@@ -21,14 +21,110 @@ export const CONCURRENCY = 64;
 export type InterfaceId = string;
 export type QueueState = { readonly waiting: number; readonly owed: number; readonly abandoned: number };
 
-export class Service implements AsyncDisposable {
+/** A client of the API as an administrator, for one institution. */
+export class InstitutionClient {
   readonly address: string;
+  readonly code: string;
+
+  constructor(address: string, code: string) {
+    this.address = address;
+    this.code = code;
+  }
+
+  get path(): string {
+    return `/api/v1/institutions/${this.code}`;
+  }
+
+  /** @throws Error when the answer is not 2xx */
+  async call<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
+    const response = await fetch(`${this.address}${path}`, {
+      method,
+      headers: {
+        authorization: AUTHORIZATION,
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`);
+    return (text === '' ? undefined : JSON.parse(text)) as Answer;
+  }
+
+  /** The institution, and the permission to call these hosts. */
+  async setUp(...hosts: readonly string[]): Promise<void> {
+    await this.call('POST', '/api/v1/institutions', { code: this.code, name: 'Bench' });
+    for (const destination of hosts) {
+      const opening = await this.call<{ id: string }>('POST', `${this.path}/proxy-openings`, {
+        destination,
+      });
+      await this.call('POST', `${this.path}/proxy-openings/${opening.id}/open`, { allowPrivate: true });
+    }
+  }
+
+  /** An interface with a continuous schedule, paused unless `active`. It asks `FILTER` of every order. */
+  async addInterface(given: {
+    calleeUrl: string;
+    batchSize: number;
+    number?: number;
+    concurrency?: number;
+    active?: boolean;
+  }): Promise<InterfaceId> {
+    const { calleeUrl, batchSize, number = 0, concurrency = CONCURRENCY, active = false } = given;
+    const { id } = await this.call<{ id: InterfaceId }>('POST', `${this.path}/interfaces`, {
+      name: `Interface ${number}`,
+      type: 'ORDER_WEBHOOK_V1',
+      method: 'GET',
+      url: `${calleeUrl}${hookPath(number)}\${orderId}`,
+      filter: FILTER,
+      concurrency,
+      active,
+    });
+    await this.call('POST', `${this.path}/interfaces/${id}/schedules`, {
+      name: 'Continuous',
+      launch: 'AUTOMATIC',
+      frequencyMinutes: 0,
+      batchSize,
+    });
+    return id;
+  }
+
+  async setActive(id: InterfaceId, active: boolean): Promise<void> {
+    await this.call('PATCH', `${this.path}/interfaces/${id}`, { active });
+  }
+
+  async queue(id: InterfaceId): Promise<QueueState> {
+    return this.call('GET', `${this.path}/interfaces/${id}/queue`);
+  }
+
+  /** Until nothing waits or is owed, so every outcome is committed; when that was, in milliseconds since 1970. */
+  async untilDrained(id: InterfaceId, withinMs: number): Promise<number> {
+    const deadline = performance.now() + withinMs;
+    for (;;) {
+      const { waiting, owed, abandoned } = await this.queue(id);
+      if (abandoned > 0) throw new Error(`${abandoned} deliveries were abandoned`);
+      if (waiting === 0 && owed === 0) return Date.now();
+      if (performance.now() > deadline)
+        throw new Error(`${waiting} wait and ${owed} are owed after ${withinMs} ms`);
+      await wait(5);
+    }
+  }
+
+  /** Orders from number `first` on, all closed, by the import of the API. */
+  async import(first: number, count: number): Promise<void> {
+    const answer = await sendStream(`${this.address}${this.path}/orders/import`, first, count);
+    const { closed } = JSON.parse(answer) as { closed: number };
+    if (closed !== count) throw new Error(`${closed} of ${count} imported orders were closed: ${answer}`);
+  }
+}
+
+/** A service, and the client of its first institution. */
+export class Service extends InstitutionClient implements AsyncDisposable {
   readonly #process: OwnProcess;
   readonly #ownFolder: Folder | undefined;
 
   private constructor(process: OwnProcess, address: string, ownFolder: Folder | undefined) {
+    super(address, CODE);
     this.#process = process;
-    this.address = address;
     this.#ownFolder = ownFolder;
   }
 
@@ -67,87 +163,6 @@ export class Service implements AsyncDisposable {
 
   get pid(): number {
     return this.#process.pid;
-  }
-
-  /** @throws Error when the answer is not 2xx */
-  async call<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
-    const response = await fetch(`${this.address}${path}`, {
-      method,
-      headers: {
-        authorization: AUTHORIZATION,
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-      },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    });
-    const text = await response.text();
-    if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`);
-    return (text === '' ? undefined : JSON.parse(text)) as Answer;
-  }
-
-  /** The institution, and the permission to call these hosts. */
-  async setUp(...hosts: readonly string[]): Promise<void> {
-    await this.call('POST', '/api/v1/institutions', { code: CODE, name: 'Bench' });
-    for (const destination of hosts) {
-      const opening = await this.call<{ id: string }>('POST', `${INSTITUTION}/proxy-openings`, {
-        destination,
-      });
-      await this.call('POST', `${INSTITUTION}/proxy-openings/${opening.id}/open`, { allowPrivate: true });
-    }
-  }
-
-  /** An interface with a continuous schedule, paused unless `active`. It asks `FILTER` of every order. */
-  async addInterface(given: {
-    calleeUrl: string;
-    batchSize: number;
-    number?: number;
-    concurrency?: number;
-    active?: boolean;
-  }): Promise<InterfaceId> {
-    const { calleeUrl, batchSize, number = 0, concurrency = CONCURRENCY, active = false } = given;
-    const { id } = await this.call<{ id: InterfaceId }>('POST', `${INSTITUTION}/interfaces`, {
-      name: `Interface ${number}`,
-      type: 'ORDER_WEBHOOK_V1',
-      method: 'GET',
-      url: `${calleeUrl}${hookPath(number)}\${orderId}`,
-      filter: FILTER,
-      concurrency,
-      active,
-    });
-    await this.call('POST', `${INSTITUTION}/interfaces/${id}/schedules`, {
-      name: 'Continuous',
-      launch: 'AUTOMATIC',
-      frequencyMinutes: 0,
-      batchSize,
-    });
-    return id;
-  }
-
-  async setActive(id: InterfaceId, active: boolean): Promise<void> {
-    await this.call('PATCH', `${INSTITUTION}/interfaces/${id}`, { active });
-  }
-
-  async queue(id: InterfaceId): Promise<QueueState> {
-    return this.call('GET', `${INSTITUTION}/interfaces/${id}/queue`);
-  }
-
-  /** Until nothing waits or is owed, so every outcome is committed; when that was, in milliseconds since 1970. */
-  async untilDrained(id: InterfaceId, withinMs: number): Promise<number> {
-    const deadline = performance.now() + withinMs;
-    for (;;) {
-      const { waiting, owed, abandoned } = await this.queue(id);
-      if (abandoned > 0) throw new Error(`${abandoned} deliveries were abandoned`);
-      if (waiting === 0 && owed === 0) return Date.now();
-      if (performance.now() > deadline)
-        throw new Error(`${waiting} wait and ${owed} are owed after ${withinMs} ms`);
-      await wait(5);
-    }
-  }
-
-  /** Orders from number `first` on, all closed, by the import of the API. */
-  async import(first: number, count: number): Promise<void> {
-    const answer = await sendStream(`${this.address}${INSTITUTION}/orders/import`, first, count);
-    const { closed } = JSON.parse(answer) as { closed: number };
-    if (closed !== count) throw new Error(`${closed} of ${count} imported orders were closed: ${answer}`);
   }
 
   async stop(): Promise<void> {

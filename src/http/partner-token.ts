@@ -14,7 +14,7 @@ import type { Store } from '../store/store.ts';
 import type { Vault } from './vault.ts';
 
 /** Between the clocks of the partner and ours. */
-const CLOCK_TOLERANCE_SECONDS = 5;
+export const CLOCK_TOLERANCE_SECONDS = 5;
 const ALGORITHM = 'HS256';
 /** The tokens of unknown partners are checked too, with this: time does not tell them apart from wrong signatures. */
 const DECOY_SECRET = randomBytes(32);
