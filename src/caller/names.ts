@@ -232,7 +232,7 @@ class SharedNames {
 
   /**
    * The families in turn, since an address that leads nowhere is most often one of a whole family that does. IPv6 is first where
-   * this machine has a global address of its own, as RFC 6724 and RFC 8305 have it; otherwise no attempt is spent on it.
+   * this machine has a global address of its own, as RFC 6724 and RFC 8305 have it; elsewhere it is not tried before IPv4.
    */
   #ordered(addresses: readonly ResolvedAddress[]): readonly ResolvedAddress[] {
     const first = this.#hasIpv6() ? 6 : 4;
