@@ -86,6 +86,10 @@ export class Call implements LineCall {
     else if (!this.#bodyStart.add(bytes)) this.#hasEnough();
   }
 
+  onEnough(): void {
+    this.#hasEnough();
+  }
+
   onAnswerWhole(): void {
     // It may carry another call now.
     this.#connection = undefined;
