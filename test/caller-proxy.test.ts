@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
-import type { Socket } from 'node:net';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
 import { after, before, describe, it } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { CallerSettings } from '../src/caller/caller.ts';
 import type { Resolve } from '../src/caller/destination.ts';
 import { parseEgressProxy } from '../src/caller/egress-proxy.ts';
@@ -58,6 +60,19 @@ const sayAndClose = (text: string) => (socket: Socket) => {
   socket.end(text);
   return true;
 };
+
+/** What a proxy does once it was asked for a tunnel: it says `said`, in pieces of so many bytes, and then passes everything on. */
+async function tunnel(socket: Socket, port: number, said: string, piece: number): Promise<void> {
+  const onwards = connect(port, '127.0.0.1');
+  socket.on('error', () => onwards.destroy()).on('close', () => onwards.destroy());
+  onwards.on('error', () => socket.destroy()).on('close', () => socket.destroy());
+  await once(onwards, 'connect');
+  for (let at = 0; at < said.length; at += piece) {
+    socket.write(said.slice(at, at + piece), 'latin1');
+    await turn();
+  }
+  socket.pipe(onwards).pipe(socket);
+}
 
 describe('through an egress proxy', () => {
   it('an http call is sent in absolute form, and is otherwise the same', () =>
@@ -139,8 +154,14 @@ describe('through an egress proxy', () => {
     ['closes', ''],
     ['speaks another protocol', 'hello\r\n\r\n'],
     ['says half an answer', 'HTTP/1.1 200 OK\r\n'],
-    ['answers without end', `HTTP/1.1 200 OK\r\n${'X-Filler: 0123456789\r\n'.repeat(2_000)}`],
+    ['answers without end', `HTTP/1.1 200 OK\r\n${'X-Filler: 0123456789\r\n'.repeat(3_000)}`],
     ['says more than its answer', 'HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n'],
+    ['says more than its answer, which ends it', 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'],
+    ['goes on without end before its answer', 'HTTP/1.1 100 Continue\r\n\r\n'.repeat(3_000)],
+    ['has a control character in a header', 'HTTP/1.1 200 OK\r\nX: a\0\r\n\r\n'],
+    ['has a control character in a name', 'HTTP/1.1 200 OK\r\nX\x01: a\r\n\r\n'],
+    ['begins its answer with half a line end', '\rHTTP/1.1 200 OK\r\n\r\n'],
+    ['has a status of two digits', 'HTTP/1.1 20 OK\r\n\r\n'],
   ] as const) {
     it(`a proxy that ${what} when it is asked for a tunnel has failed itself`, () =>
       withProxy(async ({ call }) => assertFailed(await call(), 'proxy', /egress proxy/), {
@@ -148,6 +169,60 @@ describe('through an egress proxy', () => {
         refuse: sayAndClose(said),
       }));
   }
+
+  for (const [what, said] of [
+    ['100 before it', 'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n'],
+    ['line feeds alone', 'HTTP/1.1 200 OK\nX: y\n\n'],
+    ['an empty line before it', '\r\nHTTP/1.1 200 OK\r\n\r\n'],
+    ['60 KiB of headers', `HTTP/1.0 200 OK\r\n${'X-Filler: 0123456789\r\n'.repeat(2_700)}\r\n`],
+    ['a length, which a tunnel has not', 'HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n'],
+    ['chunks, which a tunnel has not', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'],
+    ['another 2xx', 'HTTP/1.1 299 Fine\r\n\r\n'],
+  ] as const) {
+    it(`a tunnel stands by an answer with ${what}, however it is cut`, async () => {
+      for (const piece of [said.length, 7]) {
+        await withProxy(async ({ call }) => assertDelivered(await call(), 'ok'), {
+          callee: { tls },
+          refuse: (socket, line) => {
+            void tunnel(socket, Number(line.split(':').at(-1)), said, piece);
+            return true;
+          },
+        });
+      }
+    });
+  }
+
+  it('a tunnel that is refused with line feeds alone, or behind 100, is refused as the proxy says', async () => {
+    for (const said of [
+      'HTTP/1.1 403 Forbidden\nX-Squid-Error: ERR_ACCESS_DENIED 0\n\n',
+      'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\nX-Squid-Error : ERR_ACCESS_DENIED 0\r\n\r\nno',
+    ]) {
+      await withProxy(
+        async ({ call }) =>
+          assertFailed(await call(), 'proxy', /^The egress proxy answered 403 \(ERR_ACCESS_DENIED\)$/),
+        { callee: { tls }, refuse: sayAndClose(said) },
+      );
+    }
+  });
+
+  it('a proxy that does not speak HTTP fails the call at once, though it says no more', () =>
+    withProxy(
+      async ({ call }) =>
+        assertFailed(
+          await call(),
+          'proxy',
+          /^The egress proxy does not answer in HTTP\/1\.1: no status line: "SSH/,
+        ),
+      {
+        settings: { limits: { connectMs: 600_000, firstByteMs: 600_000, exchangeMs: 600_000 } },
+        callee: { tls },
+        refuse: (socket) =>
+          socket
+            .resume()
+            .on('end', () => socket.end())
+            .write('SSH-2.0'),
+      },
+    ));
 
   for (const [marks, answered] of [
     ['407', 'HTTP/1.1 407 Proxy Authentication Required\r\n'],

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { headersSent } from '../src/caller/request-text.ts';
 import { ANSWER_BYTES_KEPT, ANSWER_BYTES_MAX } from '../src/model/limits.ts';
+import type { Answer } from '../src/model/outcome.ts';
 import {
   assertDelivered,
   assertFailed,
@@ -14,6 +15,9 @@ import { answer, type Script, startUnacceptingCallee } from './support/scripted-
 
 const OK = answer('200 OK', 'ok');
 const ok: Script = (socket) => socket.write(OK);
+
+/** Its headers have no prototype, which `deepEqual` would see. */
+const plain = (told: Answer | undefined) => told && { ...told, headers: { ...told.headers } };
 
 describe('what is sent', () => {
   it('a GET has three headers and no more', () =>
@@ -115,7 +119,7 @@ describe('what an answer means', () => {
         async ({ call }) => {
           const outcome = await call();
           assertDelivered(outcome, 'thanks');
-          assert.deepEqual(outcome.answer, {
+          assert.deepEqual(plain(outcome.answer), {
             status: Number(status.slice(0, 3)),
             headers: { 'x-id': '1, 2', server: 'test', 'content-length': '6' },
             bodyStart: 'thanks',
@@ -140,7 +144,7 @@ describe('what an answer means', () => {
       async ({ call }) => {
         const outcome = await call();
         assertFailed(outcome, 'status', /304/);
-        assert.deepEqual(outcome.answer, { status: 304, headers: { etag: '"1"' }, bodyStart: '' });
+        assert.deepEqual(plain(outcome.answer), { status: 304, headers: { etag: '"1"' }, bodyStart: '' });
       },
     ));
 
@@ -224,7 +228,8 @@ describe('what an answer means', () => {
       },
       async ({ callee, call }) => {
         for (const path of ['/once', '/later', '/bytes', '/once']) assertDelivered(await call(path), 'ok');
-        assert.equal(callee.accepted, 1);
+        // Nobody knows what else comes from a callee that says more than it was asked (contract, section 2.3).
+        assert.equal(callee.accepted, 4);
         assertFailed(await call('/nothing-more'), 'timeout_response');
       },
       { limits: SHORT_LIMITS },
@@ -360,8 +365,8 @@ describe('a callee that misbehaves', () => {
 
   it('sends a head without end', () =>
     withCallee(
-      (socket) => socket.write(`HTTP/1.1 200 OK\r\n${'X-Filler: 0123456789\r\n'.repeat(2_000)}`),
-      async ({ call }) => assertFailed(await call(), 'protocol', /not HTTP\/1\.1/),
+      (socket) => socket.write(`HTTP/1.1 200 OK\r\n${'X-Filler: 0123456789\r\n'.repeat(3_000)}`),
+      async ({ call }) => assertFailed(await call(), 'protocol', /heads of more than 65536 bytes/),
     ));
 
   it('speaks another protocol', () =>

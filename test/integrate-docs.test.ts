@@ -14,11 +14,12 @@ import type { Readable } from 'node:stream';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { type JWTPayload, SignJWT } from 'jose';
 import { CALL_LIMITS } from '../src/caller/caller.ts';
-import { BACK_OFF_MS_MAX, BACK_OFF_MS_MIN, retryWaitMs } from '../src/engine/retry.ts';
+import { BACK_OFF_MS_MAX, BACK_OFF_MS_MIN } from '../src/engine/reach.ts';
+import { retryWaitMs } from '../src/engine/retry.ts';
 import { CLOCK_TOLERANCE_SECONDS } from '../src/http/partner-token.ts';
 import {
   ANSWER_BYTES_KEPT,
-  ATTEMPTS_MAX,
+  ATTEMPTS_DEFAULT,
   CONCURRENCY_DEFAULT,
   CONCURRENCY_MAX,
   ORDER_ID_MAX,
@@ -156,14 +157,14 @@ describe('the numbers of docs/integrate.md', () => {
       .map((cell) => Number.parseInt(cell, 10) * (cell.endsWith(' min') ? MINUTE_MS : 1_000));
     const inTheMiddle = told.map((_, index) => retryWaitMs(index + 1, () => 0.5));
     assert.deepEqual(told, inTheMiddle);
-    assert.equal(told.length, ATTEMPTS_MAX - 1);
+    assert.equal(told.length, ATTEMPTS_DEFAULT - 1);
     assert.ok(Math.abs(retryWaitMs(11, () => 1) / retryWaitMs(11, () => 0.5) - 1.1) < 1e-9);
     const hoursOf = (attempts: number) => {
       let waitMs = 0;
       for (let attempt = 1; attempt < attempts; attempt++) waitMs += retryWaitMs(attempt, () => 0.5);
       return waitMs / HOUR_MS;
     };
-    says(`**${ATTEMPTS_MAX} attempts in all, over about ${hoursOf(ATTEMPTS_MAX).toFixed(1)} hours**`);
+    says(`**${ATTEMPTS_DEFAULT} attempts in all, over about ${hoursOf(ATTEMPTS_DEFAULT).toFixed(1)} hours**`);
     says(
       `so 24 are about ${Math.round(hoursOf(24))} hours, and 200 are about ${Math.round(hoursOf(200) / 24)} days`,
     );

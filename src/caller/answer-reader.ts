@@ -2,27 +2,34 @@
  * Reads answers in HTTP/1.1 from the bytes of one connection, cut anywhere (RFC 9112).
  *
  * ```
- *   begin ──> head ──> body: none │ length │ chunks, trailers │ until the connection ends ──> whole
- *              │ ^
- *              └─┘ 1xx: not the answer yet
+ *   begin ──> blank lines ──> head ──> body: none │ length │ chunks, trailers │ until the connection ends ──> whole
+ *                  ^           │
+ *                  └── 1xx <───┘
  * ```
  *
- * It copies only what it must wait for the rest of, keeps at most `HEAD_BYTES_MAX` of that, and never looks at bytes behind
- * the end of the answer.
+ * Callees are as they are: what a careful client takes is taken, and a connection over which something odd came is not used
+ * again. What cannot be read is refused at the first byte that shows it. The reader copies only the head, and only when it comes
+ * in parts; looks at each byte once; never looks behind the end of the answer; and reads no more of one answer than the limits
+ * of the contract (section 2.3).
  */
+import { ANSWER_HEAD_BYTES_MAX, ANSWER_WIRE_BYTES_MAX } from '../model/limits.ts';
 import { type AnswerHead, ProtocolError, parseAnswerHead, quote } from './answer-head.ts';
+import { CARRIAGE_RETURN, LINE_FEED } from './ascii.ts';
+import { ChunkScanner } from './chunk-scanner.ts';
+import { HeadScanner } from './head-scanner.ts';
 
-/** Of a head, of a line that tells a chunk's size, and of all trailers of an answer. */
-const HEAD_BYTES_MAX = 16 * 1024;
-const HEAD_END = Buffer.from('\r\n\r\n');
-const HEAD_START = 'HTTP/1.';
-const LINE_FEED = 10;
+/** Longer heads are parsed each time, so that those known of many callees do not add up. */
+const KNOWN_HEAD_BYTES_MAX = 16 * 1024;
+/** Most heads are shorter. */
+const HELD_BYTES_MIN = 512;
+/** As much as came behind a wrong byte is looked at for the error's message. */
+const SHOWN_BYTES_MAX = 200;
 
 export type AnswerSink = {
   onHead(head: AnswerHead): void;
   /** A part of the body, without chunks; the bytes are there only until this returns. */
   onBody(bytes: Buffer): void;
-  /** Enough of the answer was read: what else comes is of no interest. */
+  /** More came than is read of an answer; the reader is over, and the answer is not whole. Told once, after the head. */
   onEnough(): void;
 };
 
@@ -33,15 +40,25 @@ export function noKnownHead(): KnownHead {
   return { bytes: Buffer.alloc(0), head: undefined };
 }
 
-type State = 'head' | 'length' | 'chunk_size' | 'chunk' | 'chunk_end' | 'trailers' | 'until_close' | 'over';
+type State = 'blank_lines' | 'head' | 'length' | 'chunks' | 'trailers' | 'until_close' | 'over';
 
 export class AnswerReader {
   readonly #known: KnownHead;
+  readonly #headScanner = new HeadScanner();
+  readonly #chunkScanner = new ChunkScanner();
   #state: State = 'over';
-  /** The start of something whose end has not come. */
+  /** The first part of a head whose end has not come. It grows by doubling, so that trickling bytes are copied twice at most. */
   #held: Buffer | undefined;
-  /** Bytes that the body, the chunk or the trailers may still have. */
+  #heldBytes = 0;
+  /** A carriage return came, alone so far, where a blank line may be. */
+  #isInBlankLine = false;
+  /** Something came that a careful client takes and no careful callee sends. */
+  #isOdd = false;
+  /** What the body may still have. */
   #left = 0;
+  /** What heads, and all of the answer, may still have. */
+  #headLeft = 0;
+  #wireLeft = 0;
   #keepsAlive = false;
   #keepAliveMs: number | undefined;
 
@@ -52,13 +69,19 @@ export class AnswerReader {
 
   /** A request was sent; what comes from here on is its answer. */
   begin(): void {
-    this.#state = 'head';
+    this.#state = 'blank_lines';
     this.#held = undefined;
+    this.#heldBytes = 0;
+    this.#isInBlankLine = false;
+    this.#isOdd = false;
+    this.#headLeft = ANSWER_HEAD_BYTES_MAX;
+    this.#wireLeft = ANSWER_WIRE_BYTES_MAX;
   }
 
   /** What comes from here on is of no interest. */
   stop(): void {
     this.#state = 'over';
+    this.#held = undefined;
   }
 
   /** The answer is whole, or stopped. */
@@ -71,71 +94,113 @@ export class AnswerReader {
     return this.#state === 'until_close';
   }
 
+  /** Memory that waits for the rest of a head. */
+  get heldBytes(): number {
+    return this.#held?.length ?? 0;
+  }
+
   /** Of the answer that is whole: how long the connection may be kept for another request, at most; 0: not at all. */
   idleMs(otherwise: number): number {
-    return this.#keepsAlive ? (this.#keepAliveMs ?? otherwise) : 0;
+    return this.#keepsAlive && !this.#isOdd ? (this.#keepAliveMs ?? otherwise) : 0;
   }
 
   /**
-   * Reads the first `length` of `bytes`.
+   * Reads the first `length` of `bytes`, and may change what it has read of them.
    * @returns whether nothing is left of them behind the end of the answer
    * @throws ProtocolError
    */
   read(bytes: Buffer, length: number, sink: AnswerSink): boolean {
+    const end = Math.min(length, this.#wireLeft);
     let at = 0;
-    while (at < length && this.#state !== 'over') {
+    while (at < end && this.#state !== 'over') {
       switch (this.#state) {
+        case 'blank_lines':
+          at = this.#readBlankLines(bytes, at, end, sink);
+          break;
         case 'head':
-          at = this.#readHead(bytes, at, length, sink);
+          at = this.#readHead(bytes, at, end, sink);
           break;
         case 'length':
-        case 'chunk':
-          at = this.#readBody(bytes, at, length, sink);
+          at = this.#readBody(bytes, at, end, sink);
+          break;
+        case 'chunks':
+          at = this.#readChunks(bytes, at, end, sink);
+          break;
+        case 'trailers':
+          at = this.#readTrailers(bytes, at, end);
           break;
         case 'until_close':
-          sink.onBody(bytes.subarray(at, length));
-          at = length;
-          break;
-        default:
-          at = this.#readLine(bytes, at, length);
+          sink.onBody(bytes.subarray(at, end));
+          at = end;
       }
+    }
+    this.#wireLeft -= at;
+    if (at < length && this.#state !== 'over') {
+      this.stop();
+      this.#keepsAlive = false;
+      sink.onEnough();
     }
     return at === length;
   }
 
-  #readHead(bytes: Buffer, at: number, length: number, sink: AnswerSink): number {
-    const { bytes: known, head } = this.#known;
-    const knownEnd = at + known.length;
-    if (
-      head &&
-      !this.#held &&
-      knownEnd <= length &&
-      bytes.compare(known, 0, known.length, at, knownEnd) === 0
-    ) {
-      this.#begins(head, sink);
-      return knownEnd;
+  /** Before a head; nearly always there are none, and the head is the one that came before. */
+  #readBlankLines(bytes: Buffer, from: number, end: number, sink: AnswerSink): number {
+    if (!this.#isOdd) {
+      const { bytes: known, head } = this.#known;
+      const knownEnd = from + known.length;
+      if (head && knownEnd <= end && bytes.compare(known, 0, known.length, from, knownEnd) === 0) {
+        this.#headLeft -= known.length;
+        this.#begins(head, sink);
+        return knownEnd;
+      }
     }
-    const heldLength = this.#held?.length ?? 0;
-    const all = this.#together(bytes.subarray(at, length));
-    // An end that came in two parts begins in what is held.
-    const end = all.indexOf(HEAD_END, Math.max(0, heldLength - HEAD_END.length + 1));
-    if (end === -1 || end > HEAD_BYTES_MAX) {
-      const start = all.toString('latin1', 0, HEAD_START.length);
-      if (!start.startsWith(HEAD_START.slice(0, start.length)))
-        throw new ProtocolError(`no status line: ${quote(start)}`);
-      if (all.length > HEAD_BYTES_MAX) throw new ProtocolError(`a head of more than ${HEAD_BYTES_MAX} bytes`);
-      this.#hold(all, heldLength);
-      return length;
+    const limit = Math.min(end, from + this.#headLeft);
+    let at = from;
+    for (; at < limit; at += 1) {
+      const byte = bytes[at];
+      if (byte === LINE_FEED) this.#isInBlankLine = false;
+      else if (this.#isInBlankLine) throw this.#refusal('no status line', bytes, at, at, end);
+      else if (byte === CARRIAGE_RETURN) this.#isInBlankLine = true;
+      else {
+        this.#headScanner.beginHead();
+        this.#state = 'head';
+        break;
+      }
+      this.#isOdd = true;
     }
-    const next = at + end + HEAD_END.length - heldLength;
+    this.#takeOfHeads(at - from, at < end && this.#state === 'blank_lines');
+    return at;
+  }
+
+  #readHead(bytes: Buffer, from: number, end: number, sink: AnswerSink): number {
+    const scanner = this.#headScanner;
+    const at = scanner.scan(bytes, from, Math.min(end, from + this.#headLeft));
+    if (scanner.wrong !== undefined) throw this.#refusal(scanner.wrong, bytes, from, at, end);
+    this.#takeOfHeads(at - from, at < end && !scanner.isDone);
+    if (!scanner.isDone) {
+      this.#hold(bytes, from, at);
+      return at;
+    }
+    if (scanner.status < 200) {
+      // Not the answer yet.
+      this.#heldBytes = 0;
+      this.#isOdd = true;
+      this.#state = 'blank_lines';
+      return at;
+    }
+    if (this.#heldBytes > 0) this.#hold(bytes, from, at);
+    const head =
+      this.#held !== undefined && this.#heldBytes > 0
+        ? this.#held.subarray(0, this.#heldBytes)
+        : bytes.subarray(from, at);
     this.#held = undefined;
-    const read = parseAnswerHead(all.toString('utf8', 0, end));
-    if (read.answer.status === 101) throw new ProtocolError('another protocol, which nobody asked for');
-    if (read.answer.status < 200) return next;
-    this.#known.bytes = Buffer.from(all.subarray(0, end + HEAD_END.length));
-    this.#known.head = read;
-    this.#begins(read, sink);
-    return next;
+    const parsed = parseAnswerHead(head.toString(), scanner.isOdd);
+    if (head.length <= KNOWN_HEAD_BYTES_MAX) {
+      this.#known.bytes = Buffer.from(head);
+      this.#known.head = parsed;
+    }
+    this.#begins(parsed, sink);
+    return at;
   }
 
   #begins(head: AnswerHead, sink: AnswerSink): void {
@@ -150,7 +215,8 @@ export class AnswerReader {
         this.#state = 'length';
         break;
       case 'chunked':
-        this.#state = 'chunk_size';
+        this.#chunkScanner.begin();
+        this.#state = 'chunks';
         break;
       case 'until_close':
         this.#state = 'until_close';
@@ -158,57 +224,64 @@ export class AnswerReader {
     sink.onHead(head);
   }
 
-  #readBody(bytes: Buffer, at: number, length: number, sink: AnswerSink): number {
-    const end = Math.min(length, at + this.#left);
-    this.#left -= end - at;
-    if (this.#left === 0) this.#state = this.#state === 'chunk' ? 'chunk_end' : 'over';
-    sink.onBody(bytes.subarray(at, end));
-    return end;
+  #readBody(bytes: Buffer, from: number, end: number, sink: AnswerSink): number {
+    const bodyEnd = Math.min(end, from + this.#left);
+    this.#left -= bodyEnd - from;
+    if (this.#left === 0) this.#state = 'over';
+    sink.onBody(bytes.subarray(from, bodyEnd));
+    return bodyEnd;
   }
 
-  /** Of the lines between chunks and behind the last. */
-  #readLine(bytes: Buffer, at: number, length: number): number {
-    const heldLength = this.#held?.length ?? 0;
-    const all = this.#together(bytes.subarray(at, length));
-    const end = all.indexOf(LINE_FEED, heldLength);
-    if (end > HEAD_BYTES_MAX || (end === -1 && all.length > HEAD_BYTES_MAX))
-      throw new ProtocolError(`a line of more than ${HEAD_BYTES_MAX} bytes between chunks`);
-    if (end === -1) {
-      this.#hold(all, heldLength);
-      return length;
+  #readChunks(bytes: Buffer, from: number, end: number, sink: AnswerSink): number {
+    const scanner = this.#chunkScanner;
+    const at = scanner.scan(bytes, from, end);
+    if (scanner.isDone) {
+      this.#isOdd ||= scanner.isOdd;
+      this.#headScanner.beginTrailers();
+      this.#state = 'trailers';
     }
-    this.#held = undefined;
-    const line = all.toString('latin1', 0, end + 1);
-    if (!line.endsWith('\r\n')) throw new ProtocolError('a line that ends without a carriage return');
-    this.#onLine(line.slice(0, -2));
-    return at + end + 1 - heldLength;
+    if (scanner.dataEnd > scanner.dataStart) sink.onBody(bytes.subarray(scanner.dataStart, scanner.dataEnd));
+    // Whoever has had enough of the body does not care what comes behind it.
+    if (scanner.wrong !== undefined && this.#state !== 'over') throw new ProtocolError(scanner.wrong);
+    return at;
   }
 
-  #onLine(line: string): void {
-    if (this.#state === 'chunk_end') {
-      if (line !== '') throw new ProtocolError('a chunk that is longer than it says');
-      this.#state = 'chunk_size';
-    } else if (this.#state === 'chunk_size') {
-      const [, digits] = /^([\da-f]{1,12})[ \t]*(?:;.*)?$/i.exec(line) ?? [];
-      if (digits === undefined) throw new ProtocolError('a chunk without its size');
-      this.#left = Number.parseInt(digits, 16);
-      this.#state = this.#left === 0 ? 'trailers' : 'chunk';
-      if (this.#left === 0) this.#left = HEAD_BYTES_MAX;
-    } else if (line === '') {
+  #readTrailers(bytes: Buffer, from: number, end: number): number {
+    const scanner = this.#headScanner;
+    const at = scanner.scan(bytes, from, Math.min(end, from + this.#headLeft));
+    if (scanner.wrong !== undefined) throw new ProtocolError(`${scanner.wrong}, in a trailer`);
+    this.#takeOfHeads(at - from, at < end && !scanner.isDone);
+    if (scanner.isDone) {
+      this.#isOdd ||= scanner.isOdd;
       this.#state = 'over';
-    } else {
-      this.#left -= line.length;
-      if (this.#left < 0) throw new ProtocolError(`trailers of more than ${HEAD_BYTES_MAX} bytes`);
     }
+    return at;
   }
 
-  /** With what is held before it. */
-  #together(bytes: Buffer): Buffer {
-    return this.#held === undefined ? bytes : Buffer.concat([this.#held, bytes]);
+  #takeOfHeads(count: number, isTooLong: boolean): void {
+    this.#headLeft -= count;
+    if (isTooLong) throw new ProtocolError(`heads of more than ${ANSWER_HEAD_BYTES_MAX} bytes`);
   }
 
-  /** What came is overwritten by what comes next; what was put together is ours. */
-  #hold(all: Buffer, heldLength: number): void {
-    this.#held = heldLength === 0 ? Buffer.from(all) : all;
+  /** What came is overwritten by what comes next. */
+  #hold(bytes: Buffer, from: number, to: number): void {
+    const needed = this.#heldBytes + to - from;
+    if (this.#held === undefined || this.#held.length < needed) {
+      const size = Math.max(HELD_BYTES_MIN, needed, 2 * this.#heldBytes);
+      const larger = Buffer.allocUnsafeSlow(Math.min(size, ANSWER_HEAD_BYTES_MAX));
+      this.#held?.copy(larger, 0, 0, this.#heldBytes);
+      this.#held = larger;
+    }
+    bytes.copy(this.#held, this.#heldBytes, from, to);
+    this.#heldBytes = needed;
+  }
+
+  /** Shows the line in which `wrong` is, as far as it came. */
+  #refusal(wrong: string, bytes: Buffer, from: number, at: number, end: number): ProtocolError {
+    const held = this.#held?.subarray(0, this.#heldBytes) ?? Buffer.alloc(0);
+    const before = Buffer.concat([held, bytes.subarray(from, at)]);
+    const line = before.subarray(before.lastIndexOf(LINE_FEED) + 1);
+    const behind = bytes.subarray(at, Math.min(end, at + SHOWN_BYTES_MAX));
+    return new ProtocolError(`${wrong}: ${quote(Buffer.concat([line, behind]).toString())}`);
   }
 }

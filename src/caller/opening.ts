@@ -14,6 +14,9 @@
  */
 import { connect as connectTcp, isIP, type Socket, type TcpNetConnectOpts } from 'node:net';
 import { connect as connectTls, type SecureContext } from 'node:tls';
+import type { Answer } from '../model/outcome.ts';
+import { ProtocolError } from './answer-head.ts';
+import { AnswerReader, type AnswerSink, noKnownHead } from './answer-reader.ts';
 import {
   describeAddress,
   isNotPublic,
@@ -62,7 +65,6 @@ export const READ_BUFFER_BYTES = 16 * 1024;
 const READ_BUFFER = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
 /** How long the system waits before it asks an idle peer whether it is still there. */
 const TCP_KEEP_ALIVE_MS = 60_000;
-const PROXY_HEAD_BYTES_MAX = 16 * 1024;
 
 type OnOpened = (...result: [failure: Failure, wire: undefined] | [failure: undefined, wire: Wire]) => void;
 
@@ -258,35 +260,46 @@ function standing(socket: Socket, event: 'connect' | 'secureConnect'): Promise<v
   });
 }
 
-/** Asks the egress proxy for a tunnel (RFC 9110, 9.3.6). After it the socket carries what the callee says. */
+/**
+ * Asks the egress proxy for a tunnel (RFC 9110, 9.3.6). After it the socket carries what the callee says. The proxy's answer is
+ * read as a callee's is, but for its body: behind a 2xx there is none, whatever its head says, and that of another is not wanted.
+ */
 function openTunnel(socket: Socket, authority: string, authorization: string | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (failure: Failure) => finish(() => reject(new CallFailure(failure)));
     const onClose = () =>
       fail({ reason: 'proxy', detail: 'The egress proxy closed the connection without an answer' });
-    let head = '';
-    const onData = (chunk: Buffer) => {
-      head += chunk.toString('latin1');
-      const end = head.indexOf('\r\n\r\n');
-      if (end === -1) {
-        if (head.length > PROXY_HEAD_BYTES_MAX)
-          fail({ reason: 'proxy', detail: 'The egress proxy answers without end' });
-        return;
+    const reader = new AnswerReader(noKnownHead());
+    let answer: Answer | undefined;
+    const sink: AnswerSink = {
+      onHead(head) {
+        answer = head.answer;
+        reader.stop();
+      },
+      onBody() {},
+      onEnough() {},
+    };
+    const onData = (bytes: Buffer) => {
+      let isAll: boolean;
+      try {
+        isAll = reader.read(bytes, bytes.length, sink);
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+        const detail = `The egress proxy does not answer in HTTP/1.1: ${error.message}`;
+        return fail({ reason: 'proxy', detail });
       }
-      const status = Number(/^HTTP\/1\.[01] (\d{3})/.exec(head)?.[1]);
-      if (Number.isNaN(status))
-        fail({ reason: 'proxy', detail: 'The egress proxy does not answer in HTTP/1.1' });
-      else if (status < 200 || status > 299) {
-        fail(describeProxyAnswer(status, /^x-squid-error: *(\S+)/im.exec(head.slice(0, end))?.[1]));
-      } else if (head.length > end + 4) {
-        // In TLS the callee waits for us, so these bytes are the proxy's.
-        fail({ reason: 'proxy', detail: 'The egress proxy said more than its answer' });
-      } else finish(resolve);
+      if (answer === undefined) return;
+      const { status, headers } = answer;
+      if (status > 299) fail(describeProxyAnswer(status, headers['x-squid-error']));
+      // In TLS the callee waits for us, so these bytes are the proxy's.
+      else if (!isAll) fail({ reason: 'proxy', detail: 'The egress proxy said more than its answer' });
+      else finish(resolve);
     };
     const finish = (then: () => void) => {
       socket.off('data', onData).off('close', onClose).pause();
       then();
     };
+    reader.begin();
     socket.on('data', onData).on('close', onClose);
     const asWhom = authorization === undefined ? '' : `Proxy-Authorization: ${authorization}\r\n`;
     socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${asWhom}\r\n`);

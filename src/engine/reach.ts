@@ -10,8 +10,8 @@
  */
 import { UNANSWERED_CALLS_MAX } from '../model/limits.ts';
 
-const BACK_OFF_MS_MIN = 5_000;
-const BACK_OFF_MS_MAX = 5 * 60_000;
+export const BACK_OFF_MS_MIN = 5_000;
+export const BACK_OFF_MS_MAX = 5 * 60_000;
 
 export class Reach {
   #unansweredInARow = 0;

@@ -6,6 +6,10 @@ export const URL_CHARACTERS_MAX = 2_048;
 export const PAYLOAD_BYTES_MAX = 64 * 1024;
 /** [ours] Section 2.3: decoded bytes of an answer's body that are read before the connection is dropped. */
 export const ANSWER_BYTES_MAX = 64 * 1024;
+/** [ours] Section 2.3: bytes of the heads of one answer: interim ones, blank lines before them and trailers included. */
+export const ANSWER_HEAD_BYTES_MAX = 64 * 1024;
+/** [ours] Section 2.3: bytes of an answer as they come over the wire that are read before the connection is dropped. */
+export const ANSWER_WIRE_BYTES_MAX = 256 * 1024;
 /** [ours] Section 2.3: decoded bytes of an answer's body that the call log keeps. */
 export const ANSWER_BYTES_KEPT = 1_024;
 /** [ours] Section 2.3: `Retry-After` holds an interface back no longer than this. */
