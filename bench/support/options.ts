@@ -3,6 +3,6 @@ import { parseArgs } from 'node:util';
 
 /** `full` or, after `--quick`, `quick`. */
 export function size<T>(full: T, quick: T): T {
-  const { values } = parseArgs({ options: { quick: { type: 'boolean' } } });
+  const { values } = parseArgs({ options: { quick: { type: 'boolean' } }, allowPositionals: true });
   return values.quick ? quick : full;
 }

@@ -8,6 +8,7 @@
 import type { Static, TObject, TSchema } from 'typebox';
 import { Compile, type Validator } from 'typebox/compile';
 import type { Problem } from '../model/problem.ts';
+import { isKeepable } from '../model/text.ts';
 
 export type Checked<T> = {
   readonly problems: Problem[];
@@ -31,10 +32,13 @@ export class FieldsCheck<S extends TObject> {
   readonly #fields: readonly FieldCheck[];
   readonly #names: ReadonlySet<string>;
   readonly #toleratesUnknown: boolean;
+  readonly #takesAnyText: boolean;
   /** Whether `{}` is right: then an absent body is as good. */
   readonly isAllOptional: boolean;
 
-  constructor(schema: S) {
+  /** `takesAnyText`: also text that no database keeps as it is; whoever uses it sees to that. */
+  constructor(schema: S, { takesAnyText = false }: { readonly takesAnyText?: boolean } = {}) {
+    this.#takesAnyText = takesAnyText;
     const required = new Set<string>(schema.required ?? []);
     this.#fields = Object.entries(schema.properties).map(([name, field]) => ({
       name,
@@ -72,7 +76,16 @@ export class FieldsCheck<S extends TObject> {
         if (isRequired)
           problems.push({ path: name, code: 'missing', message: `${name} is missing: ${expected(schema)}.` });
       } else if (validator.Check(value[name])) {
-        sound[name] = value[name];
+        const given = value[name];
+        if (typeof given === 'string' && !this.#takesAnyText && !isKeepable(given)) {
+          problems.push({
+            path: name,
+            code: 'invalid',
+            message: `${name} must not contain NUL or half of a character (a lone surrogate).`,
+          });
+        } else {
+          sound[name] = given;
+        }
       } else {
         problems.push({ path: name, code: 'invalid', message: `${name} must be ${expected(schema)}.` });
       }

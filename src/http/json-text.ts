@@ -5,15 +5,24 @@ import { jsonSyntaxProblem } from '../model/lossless-json.ts';
 
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 
+/** Undefined when it is not UTF-8. */
+export function utf8Text(bytes: Buffer): string | undefined {
+  if (!isUtf8(bytes)) return undefined;
+  const hasMark = bytes[0] === BYTE_ORDER_MARK[0] && bytes.subarray(0, 3).equals(BYTE_ORDER_MARK);
+  return bytes.toString('utf8', hasMark ? 3 : 0);
+}
+
 /** @throws AppError `invalid_json` */
 export function readUtf8(bytes: Buffer): string {
-  if (!isUtf8(bytes)) {
-    throw new AppError('invalid_json', 'The text is not UTF-8.', {
-      problems: [{ path: '', code: 'not_utf8', message: 'Send the text in UTF-8.' }],
-    });
-  }
-  const start = bytes.subarray(0, 3).equals(BYTE_ORDER_MARK) ? 3 : 0;
-  return bytes.toString('utf8', start);
+  const text = utf8Text(bytes);
+  if (text === undefined) throw notUtf8();
+  return text;
+}
+
+export function notUtf8(): AppError {
+  return new AppError('invalid_json', 'The text is not UTF-8.', {
+    problems: [{ path: '', code: 'not_utf8', message: 'Send the text in UTF-8.' }],
+  });
 }
 
 /**

@@ -26,6 +26,12 @@ import { type CallRequest, FAILURE_REASONS, type Outcome } from '../model/outcom
 import type { Problem, Warning } from '../model/problem.ts';
 import type { Page, Store } from '../store/store.ts';
 import { checkTemplate, compileTemplate, PLACEHOLDER } from '../template/template.ts';
+import {
+  type CallSlots,
+  TEST_CALLS_AT_ONCE_MAX,
+  TEST_CALLS_PER_MINUTE_MAX,
+  TestCallGate,
+} from './call-slots.ts';
 import { checkDestination, type DestinationCheck, noOpening } from './destination-check.ts';
 import {
   found,
@@ -46,6 +52,8 @@ import { NOTHING, type Route, route } from './route.ts';
 import { CONDITION } from './routes-filters.ts';
 
 const TAG = 'Interfaces';
+/** The payload is most of it, of which each character may be written with an escape. */
+const INTERFACE_BYTES_MAX = 512 * 1024;
 
 const TYPE = Type.Enum([INTERFACE_TYPE]);
 const METHOD = Type.Enum(METHODS);
@@ -130,8 +138,10 @@ export function interfaceRoutes(parts: {
   resolve: Resolve | undefined;
   clock: () => number;
   userAgent: string;
+  callSlots: CallSlots;
 }): Route[] {
-  const { store, caller, resolve, clock, userAgent } = parts;
+  const { store, caller, resolve, clock, userAgent, callSlots } = parts;
+  const testCalls = new TestCallGate({ slots: callSlots, clock });
 
   async function findInterface(institutionId: InstitutionId, text: string): Promise<ExternalInterface> {
     const id = idFromPath(text, 'interface');
@@ -165,6 +175,7 @@ export function interfaceRoutes(parts: {
         `\`url\`, and \`payload\` with POST, contain the placeholder \`${PLACEHOLDER}\`. What is allowed and probably not ` +
         'meant comes back as `warnings`.',
       body: NEW_INTERFACE,
+      bodyBytesMax: INTERFACE_BYTES_MAX,
       rules: ({ body }) => settingsProblems(body),
       answers: { 201: SAVED_INTERFACE },
       async handle({ body, institution }) {
@@ -200,6 +211,7 @@ export function interfaceRoutes(parts: {
       tag: TAG,
       summary: 'Change an interface; what is not given stays, null removes the payload or the filter',
       body: INTERFACE_CHANGES,
+      bodyBytesMax: INTERFACE_BYTES_MAX,
       async rules({ body, params, institution }) {
         return settingsProblems({ ...(await findInterface(institution.id, params.interfaceId)), ...body });
       },
@@ -268,8 +280,11 @@ export function interfaceRoutes(parts: {
       tag: TAG,
       summary: 'Call for an order now, whatever the filter says and outside the queue',
       description:
-        'Answers the entry of the call log. An interface that simulates sends nothing here either.',
+        'Answers the entry of the call log. An interface that simulates sends nothing here either. It counts into the ' +
+        `concurrency of the interface, and an institution may have ${TEST_CALLS_AT_ONCE_MAX} running at once and make ` +
+        `${TEST_CALLS_PER_MINUTE_MAX} a minute; otherwise 429.`,
       body: Type.Object({ orderId: ORDER_ID }),
+      problems: ['too_many_requests'],
       answers: { 200: CALL },
       async handle({ body, params, institution }) {
         const subject = await findInterface(institution.id, params.interfaceId);
@@ -358,12 +373,16 @@ export function interfaceRoutes(parts: {
   ): Promise<Pick<Attempt, 'outcome' | 'durationMs' | 'reason' | 'detail' | 'answer'>> {
     if (subject.simulation) return { outcome: 'SIMULATED', durationMs: 0 };
     const opening = await store.openOpening(subject.institutionId, subject.destination);
-    const outcome = opening
-      ? await new Promise<Outcome>((resolve) => {
-          const request = compileTemplate(subject).fill(orderId);
+    if (!opening) return attemptPart(refused(noOpening(subject.destination)));
+    const request = compileTemplate(subject).fill(orderId);
+    // Also when the client has gone away: the call runs on, and so it counts until it has ended.
+    const outcome = await testCalls.run(
+      subject,
+      () =>
+        new Promise<Outcome>((resolve) => {
           caller.call(request, { allowPrivate: opening.allowPrivate }, resolve);
-        })
-      : refused(noOpening(subject.destination));
+        }),
+    );
     return attemptPart(outcome);
   }
 }

@@ -6,6 +6,7 @@
  */
 
 import { randomBytes } from 'node:crypto';
+import { createServer as createNodeServer, type RequestListener, type Server } from 'node:http';
 import type { Socket } from 'node:net';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
@@ -16,12 +17,22 @@ import type { Resolve } from '../caller/destination.ts';
 import { AppError, notFound } from '../model/app-error.ts';
 import type { Institution } from '../model/entities.ts';
 import type { Store } from '../store/store.ts';
+import { type CallSlots, OwnCallSlots } from './call-slots.ts';
+import {
+  CONNECTION_LIMITS,
+  type ConnectionLimits,
+  ConnectionWatch,
+  endSocket,
+  lookEveryMs,
+} from './connections.ts';
 import { ExpiringCache } from './expiring-cache.ts';
+import { OwnHosts, refuseSeveralHosts } from './hosts.ts';
 import { OPENAPI_VERSION, openApiSchema, PROBLEM_SCHEMA, SECURITY_SCHEMES } from './openapi.ts';
 import { PartnerTokens } from './partner-token.ts';
 import { bearer, Principals } from './principal.ts';
 import { PROBLEM_TYPE, problemAnswer, unreadableRequestAnswer } from './problem.ts';
 import { RateLimit } from './rate-limit.ts';
+import { countedAddress, RefusedAttempts } from './refused-attempts.ts';
 import {
   addBodyParsers,
   addRoute,
@@ -45,6 +56,7 @@ import { type Readiness, systemRoutes } from './routes-system.ts';
 import { type SetupLink, setupRoutes } from './setup.ts';
 import type { Vault } from './vault.ts';
 import { webServiceRoutes } from './web-service.ts';
+import { WorkTurns } from './work-turns.ts';
 
 export type ServerParts = {
   readonly store: Store;
@@ -64,13 +76,15 @@ export type ServerParts = {
   readonly engineReadiness?: (() => Readiness | Promise<Readiness>) | undefined;
   /** An administrator's API key that is in no database. */
   readonly adminKey?: string | undefined;
+  /** Room for test calls; by default counted here alone, without the calls of the engine. */
+  readonly callSlots?: CallSlots | undefined;
+  /** Hosts that requests may name beside `localhost` and the address that they come in on. */
+  readonly hosts?: readonly string[] | undefined;
+  readonly connectionLimits?: Partial<ConnectionLimits> | undefined;
   /** For tests. */
   readonly resolve?: Resolve | undefined;
 };
 
-/** A connection on which nothing moves for so long is closed. */
-const IDLE_CONNECTION_MS = 120_000;
-const HEADERS_MS_MAX = 30_000;
 /** Of an id in a path: longer ones name nothing. */
 const PARAMETER_CHARACTERS_MAX = 256;
 /** Institutions do not change, but may come to be. */
@@ -80,6 +94,11 @@ const INSTITUTIONS_CACHED_MAX = 10_000;
 export async function createServer(parts: ServerParts): Promise<FastifyInstance> {
   const { log } = parts;
   const nextRequestId = requestIds();
+  const limits = { ...CONNECTION_LIMITS, ...parts.connectionLimits };
+  let watch: ConnectionWatch | undefined;
+  const logTrouble = (err: Error) => {
+    if (log) log.error({ err }, 'server');
+  };
   const app = Fastify({
     // One line per request, written below. Fastify's own would cost a child logger for each.
     logger: false,
@@ -89,15 +108,21 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
       return typeof given === 'string' && REQUEST_ID.test(given) ? given : nextRequestId();
     },
     bodyLimit: BODY_BYTES_MAX,
-    connectionTimeout: IDLE_CONNECTION_MS,
-    http: { headersTimeout: HEADERS_MS_MAX },
+    serverFactory(handler) {
+      const server = createHttpServer(limits, handler);
+      watch = new ConnectionWatch(server, limits);
+      // No descriptor for another connection, for example: the connections that there are go on.
+      server.once('listening', () => server.on('error', logTrouble));
+      return server;
+    },
     routerOptions: { maxParamLength: PARAMETER_CHARACTERS_MAX },
     // Requests that come while the server closes are served as long as the connection lives.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     frameworkErrors: (error, request, reply) => sendProblem(error, request, reply),
     clientErrorHandler(error, socket) {
-      answerUnreadable(error as Error & { code?: string }, socket as Socket, nextRequestId());
+      const { lingerMs } = limits;
+      answerUnreadable(error as Error & { code?: string }, socket as Socket, nextRequestId(), lingerMs);
     },
   });
   const stopping = new AbortController();
@@ -115,6 +140,7 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
     sendProblem(notFound(`${request.method} ${pathOf(request)}`), request, reply),
   );
   app.addHook('onRequest', (request, reply, done) => {
+    refuseSeveralHosts(request.raw);
     reply.header('x-request-id', request.id);
     reply.header('x-content-type-options', 'nosniff');
     done();
@@ -142,16 +168,36 @@ export async function createServer(parts: ServerParts): Promise<FastifyInstance>
       "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
   });
   app.addSchema(PROBLEM_SCHEMA);
-  app.get('/openapi.json', { schema: { hide: true } as object }, async () => app.swagger());
+  let document: string | undefined;
+  app.get('/openapi.json', { schema: { hide: true } as object }, async (_request, reply) => {
+    document ??= JSON.stringify(app.swagger());
+    return reply.type('application/json; charset=utf-8').send(document);
+  });
 
   const { routes, gate } = routeTable(parts, stopping.signal);
   for (const kind of Object.keys(BODY_TYPES) as BodyKind[]) {
     await app.register(async (scope) => {
-      addBodyParsers(scope, kind);
+      addBodyParsers(scope, kind, {
+        withinMs: limits.bodyMs,
+        onStream: (request) => watch?.letBodyTake(request),
+      });
       for (const row of routes) if (bodyKind(row) === kind) addRoute(scope, row, gate, openApiSchema(row));
     });
   }
   return app;
+}
+
+/** Nothing but heads and idle connections has a limit of Node.js's own: the rest depends on what a request is for. */
+function createHttpServer(limits: ConnectionLimits, handler: RequestListener): Server {
+  return createNodeServer(
+    {
+      headersTimeout: limits.headMs,
+      requestTimeout: 0,
+      keepAliveTimeout: limits.idleMs,
+      connectionsCheckingInterval: lookEveryMs(limits),
+    },
+    handler,
+  );
 }
 
 /** All routes there are, and who is let through to them. */
@@ -161,32 +207,39 @@ export function routeTable(
 ): { readonly routes: readonly Route[]; readonly gate: Gate } {
   const { store, importStore = store, clock, vault, setup, limits } = parts;
   const findInstitution = institutionFinder(store, clock);
-  const principals = new Principals(parts);
+  const attempts = new RefusedAttempts({ clock, seed: randomBytes(16).toString('base64url') });
+  const principals = new Principals({ ...parts, attempts });
   const tokens = new PartnerTokens({ store, findInstitution, vault, clock });
   const webServiceLimit = new RateLimit({ callsPerMinute: limits.webServiceCallsPerMinute, clock });
   const userAgent = `Orderhook/${parts.version}`;
+  const turns = new WorkTurns();
+  const hosts = new OwnHosts(parts.hosts ?? []);
+  const callSlots = parts.callSlots ?? new OwnCallSlots();
+  const { importProgressMs } = { ...CONNECTION_LIMITS, ...parts.connectionLimits };
   const routes = [
     ...institutionRoutes(parts),
-    ...orderRoutes({ store, importStore, clock, stopping }),
-    ...interfaceRoutes({ ...parts, resolve: parts.resolve, userAgent }),
+    ...orderRoutes({ store, importStore, clock, stopping, turns, importProgressMs }),
+    ...interfaceRoutes({ ...parts, resolve: parts.resolve, userAgent, callSlots }),
     ...scheduleRoutes({ store, clock, stopping }),
     ...resendRoutes({ store, clock }),
     ...openingRoutes(parts),
     ...partnerRoutes(parts),
     ...apiKeyRoutes({ store, clock, principals, findInstitution }),
     ...filterRoutes(),
-    ...webServiceRoutes({ store, tokens }),
+    ...webServiceRoutes({ store, tokens, attempts }),
     ...systemRoutes({ ...parts, engineReadiness: parts.engineReadiness ?? (() => ({ ready: true })) }),
-    ...(setup ? setupRoutes({ store, clock, setup }) : []),
+    ...(setup ? setupRoutes({ store, clock, setup, attempts }) : []),
   ];
   const gate: Gate = {
-    findPrincipal: ({ headers }) => principals.find(headers),
+    findPrincipal: ({ headers, ip }) => principals.find(headers.authorization, ip),
     findInstitution,
-    async admitPartner({ headers: { authorization } }) {
+    refuseOtherHosts: (request) => hosts.refuseOthers(request),
+    turns,
+    async admitPartner({ headers: { authorization }, ip }) {
       const token = authorization === undefined ? undefined : bearer(authorization);
       if (token === undefined)
         throw new AppError('unauthenticated', 'Send a token: `Authorization: Bearer <JWT>`.');
-      const { partner, institution } = await tokens.verify(token);
+      const { partner, institution } = await attempts.watch([countedAddress(ip)], () => tokens.verify(token));
       const retryAfterSeconds = webServiceLimit.take(partner.id);
       if (retryAfterSeconds !== undefined) {
         const message = `A partner may call ${limits.webServiceCallsPerMinute} times a minute.`;
@@ -245,7 +298,6 @@ function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyRepl
   const { row } = request.routeOptions.config;
   const { status, headers, body } = problemAnswer(error, {
     requestId: request.id,
-    bodyBytesMax: request.routeOptions.bodyLimit,
     bodyTypes: row ? BODY_TYPES[bodyKind(row)] : [],
     statusOf: row?.statusOf,
   });
@@ -257,12 +309,17 @@ function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyRepl
     .send(Buffer.from(JSON.stringify(body)));
 }
 
-function answerUnreadable(error: Error & { code?: string }, socket: Socket, requestId: string): void {
+function answerUnreadable(
+  error: Error & { code?: string },
+  socket: Socket,
+  requestId: string,
+  lingerMs: number,
+): void {
   // Nobody is there to read an answer.
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
   const status =
     error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400;
-  socket.end(unreadableRequestAnswer(status, requestId));
+  endSocket(socket, unreadableRequestAnswer(status, requestId), lingerMs);
 }
 
 /** One line per request: our faults as errors with their causes, the client's at info, all others only when asked for. */

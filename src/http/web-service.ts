@@ -19,6 +19,7 @@ import type { Problem } from '../model/problem.ts';
 import type { Store } from '../store/store.ts';
 import { parseBody } from './json-text.ts';
 import type { PartnerTokens } from './partner-token.ts';
+import { countedAddress, type RefusedAttempts } from './refused-attempts.ts';
 import { type Route, route } from './route.ts';
 
 const TAG = 'Web service';
@@ -32,8 +33,12 @@ type OrderDetailsRequest = {
   readonly granularity: Granularity;
 };
 
-export function webServiceRoutes(parts: { store: Pick<Store, 'order'>; tokens: PartnerTokens }): Route[] {
-  const { store, tokens } = parts;
+export function webServiceRoutes(parts: {
+  store: Pick<Store, 'order'>;
+  tokens: PartnerTokens;
+  attempts: RefusedAttempts;
+}): Route[] {
+  const { store, tokens, attempts } = parts;
   let requests = 0;
   return [
     route({
@@ -86,10 +91,13 @@ export function webServiceRoutes(parts: { store: Pick<Store, 'order'>; tokens: P
         { additionalProperties: true },
       ),
       bodyBytesMax: REQUEST_BYTES_MAX,
+      takesAnyText: true,
+      problems: ['unauthenticated', 'too_many_requests'],
       statusOf: WRONG_VALUE_IS_400,
       answers: { 200: Type.Object({ token: Type.String() }) },
-      async handle({ body, reply }) {
-        const token = await tokens.issue(body);
+      async handle({ body, request, reply }) {
+        const account = `account ${JSON.stringify([body.operator, body.partner])}`;
+        const token = await attempts.watch([countedAddress(request.ip), account], () => tokens.issue(body));
         reply.header('cache-control', 'no-store');
         return { token };
       },
