@@ -74,6 +74,7 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
       vault: createVault(encryptionKey),
       ...(setup ? { setup } : {}),
       ...(settings.adminKey === '' ? {} : { adminKey: settings.adminKey }),
+      hosts: [settings.host, ...settings.hosts],
       limits: { webServiceCallsPerMinute: settings.webServiceCallsPerMinute },
       metrics: async () => (await metrics.text()) + (await engine.metrics()),
       engineReadiness: () => engine.readiness(),

@@ -40,6 +40,15 @@ export const CONNECTION_LIMITS: ConnectionLimits = {
 
 const LOOK_EVERY_MS_MAX = 1_000;
 
+/**
+ * Bytes of a body that wait for their reader before the socket is no longer read. Node.js reads 64 KiB at a time, which may
+ * be a thousand times as much work as it is bytes.
+ */
+export const WAITING_BYTES_MAX = 16 * 1024;
+/** Chunks of a body may be as small as they like, so long as they are no more than so many; then they must have so many bytes. */
+const SMALL_CHUNKS_MAX = 2_000;
+const CHUNK_BYTES_MIN = 16;
+
 /** Between two looks at all connections: no limit is overrun by much more. */
 export function lookEveryMs(limits: ConnectionLimits): number {
   return Math.min(LOOK_EVERY_MS_MAX, ...Object.values(limits).map((ms) => ms / 4));
@@ -89,6 +98,7 @@ export class ConnectionWatch {
     this.#exchanges.set(request, exchange);
     connection.exchanges.add(exchange);
     connection.hadRequest = true;
+    if (request.headers['transfer-encoding'] !== undefined) refuseCrumbs(request);
     response.once('close', () => {
       if (request.complete) this.#endExchange(connection, exchange);
     });
@@ -130,6 +140,21 @@ export class ConnectionWatch {
     const restMs = headMs + (connection.hadRequest ? idleMs : 0) + lingerMs;
     return now - connection.idleSince > restMs + lookEveryMs(this.#limits);
   }
+}
+
+/** A body of one-byte chunks costs a thousand times what its bytes do, all of it before anybody sees them. */
+function refuseCrumbs(request: IncomingMessage): void {
+  let [chunks, bytes] = [0, 0];
+  const push = request.push;
+  request.push = (chunk: Buffer | null, ...more) => {
+    chunks += 1;
+    bytes += chunk?.length ?? 0;
+    if (chunks <= SMALL_CHUNKS_MAX || bytes >= chunks * CHUNK_BYTES_MIN) {
+      return push.call(request, chunk, ...more);
+    }
+    request.socket.destroy();
+    return false;
+  };
 }
 
 /** Sends a last answer; then the socket is destroyed, when it was read or soon after. */

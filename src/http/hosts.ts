@@ -6,6 +6,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { AppError } from '../model/app-error.ts';
+import { hostOf, hostOfAddress } from '../model/host.ts';
 
 /** A request that is not as RFC 9112 has it: answered with 400. */
 export class UnreadableRequest extends Error {
@@ -33,25 +34,6 @@ export function refuseSeveralHosts({
   if (!target || target.host !== URL.parse(`http://${host}`)?.host) {
     throw new UnreadableRequest('the target and the Host header name different hosts');
   }
-}
-
-/** A name or an address, with or without a port. */
-const HOST = /^(?<host>[\w.-]+|\[[\da-f:.]+\])(?::\d{1,5})?$/i;
-
-/** In one way of writing; undefined when it is no host. */
-function hostOf(text: string): string | undefined {
-  const host = HOST.exec(text)?.groups?.host;
-  return host === undefined ? undefined : URL.parse(`http://${host}`)?.hostname;
-}
-
-function hostOfAddress(address: string): string | undefined {
-  const unmapped = address.replace(/^::ffff:(?=\d+\.)/i, '');
-  return hostOf(unmapped.includes(':') ? `[${unmapped.replace(/%.*$/, '')}]` : unmapped);
-}
-
-/** Whether a text of a setting is a host without a port. */
-export function isHost(text: string): boolean {
-  return !/:\d+$/.test(text.replace(/^\[.*\]/, '')) && hostOf(text) !== undefined;
 }
 
 export class OwnHosts {

@@ -20,13 +20,14 @@ export type Turn = { readonly turns: WorkTurns; readonly key: TurnKey };
 /** `position`: where the text stops being JSON, if it does. */
 export type RefusedLargeOrder = { readonly refusal: OrderRefusal; readonly position: number | undefined };
 
-/** As `checkOrderDetails`, for a text of any length. */
+/** As `checkOrderDetails`, for a text of any length; a large one waits for its turns. */
 export async function checkLargeOrder(
   details: string,
   { turns, key }: Turn,
 ): Promise<OrderDetails | RefusedLargeOrder> {
   if (details.length < LARGE_CHARACTERS) {
-    const order = await turns.run(key, () => checkOrderDetails(details));
+    // A request like any other: it waits for no turn.
+    const order = checkOrderDetails(details);
     return typeof order === 'string' ? { refusal: order, position: undefined } : order;
   }
   const walk = new JsonWalk(details, ORDER_SCAN);

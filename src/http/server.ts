@@ -24,6 +24,7 @@ import {
   ConnectionWatch,
   endSocket,
   lookEveryMs,
+  WAITING_BYTES_MAX,
 } from './connections.ts';
 import { ExpiringCache } from './expiring-cache.ts';
 import { OwnHosts, refuseSeveralHosts } from './hosts.ts';
@@ -195,6 +196,7 @@ function createHttpServer(limits: ConnectionLimits, handler: RequestListener): S
       requestTimeout: 0,
       keepAliveTimeout: limits.idleMs,
       connectionsCheckingInterval: lookEveryMs(limits),
+      highWaterMark: WAITING_BYTES_MAX,
     },
     handler,
   );

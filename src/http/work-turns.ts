@@ -19,6 +19,8 @@ export class WorkTurns {
   readonly #nextTurn: (callback: () => void) => void;
   /** Of the slice. */
   #usedMs = 0;
+  /** In this turn of the event loop, up to when time was counted; undefined: nothing was done in it yet. */
+  #countedTo: number | undefined;
   #isResting = false;
   /** By key; the one whose turn is next is first. */
   readonly #lines = new Map<TurnKey, (() => void)[]>();
@@ -37,14 +39,27 @@ export class WorkTurns {
    */
   async run<T>(key: TurnKey, step: (isOver: () => boolean) => T): Promise<T> {
     if (this.#isResting || this.#lines.size > 0) await this.#stand(key);
-    const startedAt = this.#now();
+    const startedAt = this.#beginCounting();
     try {
       return step(() => this.#usedMs + this.#now() - startedAt >= SLICE_MS);
     } finally {
-      this.#usedMs += this.#now() - startedAt;
+      this.#countedTo = this.#now();
+      this.#usedMs += this.#countedTo - startedAt;
       if (this.#usedMs >= SLICE_MS) this.#rest(REST_TURNS);
       else if (!this.#isResting) this.#wakeNext();
     }
+  }
+
+  /**
+   * What was done between two steps in one turn of the event loop was done for them as a rule: the next bytes were read, and
+   * cut into chunks. A socket that has more and more of them is read up to 32 times in one turn.
+   */
+  #beginCounting(): number {
+    if (this.#countedTo !== undefined) return this.#countedTo;
+    this.#nextTurn(() => {
+      this.#countedTo = undefined;
+    });
+    return this.#now();
   }
 
   #stand(key: TurnKey): Promise<void> {
