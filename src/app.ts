@@ -9,6 +9,7 @@ import type { Logger } from 'pino';
 import { createCaller } from './caller/caller.ts';
 import { holdDataFolder, keptEncryptionKey } from './data-folder.ts';
 import { type EngineThread, type EngineThreadOptions, startEngineThread } from './engine-thread.ts';
+import { createFilterThread } from './filter-thread.ts';
 import { createServer } from './http/server.ts';
 import { createSetupLink } from './http/setup.ts';
 import { createVault } from './http/vault.ts';
@@ -61,6 +62,9 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
     const orderWriter = database.kind === 'sqlite' ? createOrderWriter(database) : undefined;
     releasers.push(() => orderWriter?.stop());
 
+    const filters = createFilterThread();
+    releasers.push(() => filters.stop());
+
     const metrics = createServiceMetrics(store);
     const needsSetup = settings.adminKey === '' && !(await store.hasAdministrator());
     const setup = needsSetup ? createSetupLink() : undefined;
@@ -74,6 +78,7 @@ export async function startService(settings: Settings, log: Logger): Promise<Ser
       vault: createVault(encryptionKey),
       ...(setup ? { setup } : {}),
       ...(settings.adminKey === '' ? {} : { adminKey: settings.adminKey }),
+      askFilter: (question) => filters.ask(question),
       hosts: [settings.host, ...settings.hosts],
       limits: { webServiceCallsPerMinute: settings.webServiceCallsPerMinute },
       metrics: async () => (await metrics.text()) + (await engine.metrics()),

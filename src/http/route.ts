@@ -11,14 +11,13 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Static, type TObject, type TSchema, Type } from 'typebox';
 import { AppError, type ErrorCode, notFound, throwProblems } from '../model/app-error.ts';
 import type { Institution, Role } from '../model/entities.ts';
-import { parseLossless } from '../model/lossless-json.ts';
 import type { Problem } from '../model/problem.ts';
 import { isKeepable } from '../model/text.ts';
 import { readBody } from './body-reader.ts';
 import { FieldsCheck } from './fields.ts';
 import { isFromThisMachine } from './hosts.ts';
 import { parseBody, readUtf8 } from './json-text.ts';
-import { LARGE_CHARACTERS } from './large-text.ts';
+import { cutOutField, LARGE_CHARACTERS } from './large-text.ts';
 import { hasRole, type Principal } from './principal.ts';
 import type { TurnKey, WorkTurns } from './work-turns.ts';
 
@@ -69,6 +68,8 @@ export type Call<P extends string, A extends Access, B, Q> = {
   readonly params: Readonly<Record<ParamName<P>, string>>;
   readonly query: QueryOf<Q>;
   readonly body: BodyOf<B>;
+  /** The JSON text of the field that the row names as its `textField`, if that came and is an object. */
+  readonly fieldText: string | undefined;
   readonly principal: A extends Role ? Principal : undefined;
   /** That the path names, or that the partner's token is for. */
   readonly institution: A extends 'PARTNER'
@@ -93,8 +94,8 @@ export type RouteRow<P extends string, A extends Access, B, Q> = {
   /** For the document of the API, where `body` is no schema. */
   readonly bodySchema?: TSchema;
   readonly bodyBytesMax?: number;
-  /** Numbers in the body keep their text. */
-  readonly keepsNumbers?: boolean;
+  /** A field of the body that can be large: an object, which comes as `fieldText`, and as `{}` in the body. */
+  readonly textField?: string;
   /** The fields may hold text that no database keeps as it is (`isKeepable`): the handler has its own answer to that. */
   readonly takesAnyText?: boolean;
   /** Only for requests whose Host is ours: what opens without a key would otherwise open to the pages of strangers. */
@@ -204,15 +205,21 @@ export function addRoute(app: FastifyInstance, row: Route, gate: Gate, schema: o
         institution: request.institution,
         request,
         reply,
-      } as Omit<Call<string, Access, undefined, undefined>, 'query' | 'body'>;
+      } as Omit<Call<string, Access, undefined, undefined>, 'query' | 'body' | 'fieldText'>;
       const query = queryFields.checkQuery(request.query as Record<string, unknown>);
       const inTurn = turnsFor(request, gate);
+      const { text, fieldText } = await takeOutField(request, row, gate);
       const [object, body] = await inTurn(() => {
-        const object = fields && readObject(request.body, row, fields.isAllOptional);
+        const object = fields && readObject(text, fields.isAllOptional);
         return [object, fields?.check(object)] as const;
       });
       const problems = [...query.problems, ...(body?.problems ?? [])];
-      const call = { ...given, query: query.sound, body: body ? body.sound : plainBody(request.body, row) };
+      const call = {
+        ...given,
+        query: query.sound,
+        body: body ? body.sound : plainBody(request.body, row),
+        fieldText,
+      };
       if (row.rules) {
         const given: ReadonlySet<string> = new Set(Object.keys(object ?? {}));
         problems.push(...(await row.rules({ ...call, given } as Parameters<typeof row.rules>[0])));
@@ -262,12 +269,25 @@ function refuseUnkeepable(params: Readonly<Record<string, string>>): void {
   }
 }
 
+async function takeOutField(
+  request: FastifyRequest,
+  { textField }: Route,
+  { turns }: Gate,
+): Promise<{ readonly text: string; readonly fieldText: string | undefined }> {
+  const text = typeof request.body === 'string' ? request.body : '';
+  if (textField === undefined || text === '') return { text, fieldText: undefined };
+  return cutOutField(text, textField, { turns, key: turnKey(request) });
+}
+
+function turnKey({ institution, principal, ip }: FastifyRequest): TurnKey {
+  return institution?.id ?? principal?.institutionId ?? principal?.name ?? ip;
+}
+
 /** How a step of a request's work is done: at once, or, where its body makes it long, when it is its turn. */
 function turnsFor(request: FastifyRequest, { turns }: Gate): <T>(step: () => T) => T | Promise<T> {
-  const { body, institution, principal } = request;
+  const { body } = request;
   if (typeof body !== 'string' || body.length < LARGE_CHARACTERS) return (step) => step();
-  const key: TurnKey = institution?.id ?? principal?.institutionId ?? principal?.name ?? request.ip;
-  return (step) => turns.run(key, step);
+  return (step) => turns.run(turnKey(request), step);
 }
 
 /** For an operator or a source, all institutions but one are as unknown as those that do not exist. */
@@ -285,13 +305,12 @@ async function institutionFor(
   return institution;
 }
 
-function readObject(body: unknown, row: Route, isAllOptional: boolean): unknown {
-  const text = typeof body === 'string' ? body : '';
+function readObject(text: string, isAllOptional: boolean): unknown {
   if (text === '') {
     if (isAllOptional) return {};
     throw new AppError('invalid_json', 'The body is empty; this call takes a JSON object.');
   }
-  return parseBody(text, row.keepsNumbers ? parseLossless : JSON.parse);
+  return parseBody(text, JSON.parse);
 }
 
 function plainBody(body: unknown, row: Route): unknown {

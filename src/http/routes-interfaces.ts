@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 import type { Caller } from '../caller/caller.ts';
 import { destinationOf, type Resolve } from '../caller/destination.ts';
 import { headersSent } from '../caller/request-text.ts';
-import { checkFilter, compileFilter, type FilterExplanation } from '../filter/filter.ts';
+import { checkFilter, type FilterExplanation } from '../filter/filter.ts';
 import {
   ATTEMPT_OUTCOMES,
   ATTEMPT_TRIGGERS,
@@ -18,9 +18,8 @@ import {
   type InterfaceSettings,
   METHODS,
 } from '../model/entities.ts';
-import { cutToGranularity, GRANULARITIES, GRANULARITY_DEFAULT } from '../model/granularity.ts';
+import { GRANULARITIES, GRANULARITY_DEFAULT } from '../model/granularity.ts';
 import { CONCURRENCY_DEFAULT, CONCURRENCY_MAX } from '../model/limits.ts';
-import { type JsonObject, parseLossless } from '../model/lossless-json.ts';
 import { parseOrderId } from '../model/order.ts';
 import { type CallRequest, FAILURE_REASONS, type Outcome } from '../model/outcome.ts';
 import type { Problem, Warning } from '../model/problem.ts';
@@ -49,7 +48,7 @@ import {
   writeOptionalMoment,
 } from './pages.ts';
 import { NOTHING, type Route, route } from './route.ts';
-import { CONDITION } from './routes-filters.ts';
+import { type AskFilter, CONDITION } from './routes-filters.ts';
 
 const TAG = 'Interfaces';
 /** The payload is most of it, of which each character may be written with an escape. */
@@ -139,8 +138,9 @@ export function interfaceRoutes(parts: {
   clock: () => number;
   userAgent: string;
   callSlots: CallSlots;
+  askFilter: AskFilter;
 }): Route[] {
-  const { store, caller, resolve, clock, userAgent, callSlots } = parts;
+  const { store, caller, resolve, clock, userAgent, callSlots, askFilter } = parts;
   const testCalls = new TestCallGate({ slots: callSlots, clock });
 
   async function findInterface(institutionId: InstitutionId, text: string): Promise<ExternalInterface> {
@@ -262,7 +262,7 @@ export function interfaceRoutes(parts: {
         const subject = await findInterface(institution.id, params.interfaceId);
         const orderId = orderIdFrom(body.orderId);
         const { details } = found(await store.order(institution.id, orderId), 'order', orderId);
-        const filter = explainFilter(subject, details);
+        const filter = await explainFilter(subject, details);
         const destination = await destinationOfInterface(subject);
         return {
           request: requestAnswer(compileTemplate(subject).fill(orderId), userAgent),
@@ -367,6 +367,13 @@ export function interfaceRoutes(parts: {
     }),
   ];
 
+  async function explainFilter(
+    { filter, granularity }: ExternalInterface,
+    details: string,
+  ): Promise<FilterExplanation | undefined> {
+    return filter === undefined ? undefined : (await askFilter({ filter, granularity, details })).explanation;
+  }
+
   async function testCall(
     subject: ExternalInterface,
     orderId: string,
@@ -438,15 +445,6 @@ function settingsOf(
 }
 
 // -------------------------------------------------------------------------------------------------------------- calls
-
-function explainFilter(
-  { filter, granularity }: ExternalInterface,
-  details: string,
-): FilterExplanation | undefined {
-  if (filter === undefined) return undefined;
-  const orderDetailsData = cutToGranularity(parseLossless(details) as JsonObject, granularity) as JsonObject;
-  return compileFilter(filter).explain({ orderDetailsData });
-}
 
 function refused({ reason, detail }: DestinationCheck & { allowed: false }): Outcome {
   return { delivered: false, reason, detail, durationMs: 0 };

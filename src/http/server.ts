@@ -14,6 +14,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { Logger } from 'pino';
 import type { Caller } from '../caller/caller.ts';
 import type { Resolve } from '../caller/destination.ts';
+import { isQuick, reportFilter } from '../filter/explain-details.ts';
 import { AppError, notFound } from '../model/app-error.ts';
 import type { Institution } from '../model/entities.ts';
 import type { Store } from '../store/store.ts';
@@ -45,7 +46,7 @@ import {
   type Route,
 } from './route.ts';
 import { apiKeyRoutes } from './routes-api-keys.ts';
-import { filterRoutes } from './routes-filters.ts';
+import { type AskFilter, filterRoutes } from './routes-filters.ts';
 import { institutionRoutes } from './routes-institutions.ts';
 import { interfaceRoutes } from './routes-interfaces.ts';
 import { openingRoutes } from './routes-openings.ts';
@@ -77,6 +78,8 @@ export type ServerParts = {
   readonly engineReadiness?: (() => Readiness | Promise<Readiness>) | undefined;
   /** An administrator's API key that is in no database. */
   readonly adminKey?: string | undefined;
+  /** Filter questions that take long; by default they are answered here, and everything else waits. */
+  readonly askFilter?: AskFilter | undefined;
   /** Room for test calls; by default counted here alone, without the calls of the engine. */
   readonly callSlots?: CallSlots | undefined;
   /** Hosts that requests may name beside `localhost` and the address that they come in on. */
@@ -217,18 +220,20 @@ export function routeTable(
   const turns = new WorkTurns();
   const hosts = new OwnHosts(parts.hosts ?? []);
   const callSlots = parts.callSlots ?? new OwnCallSlots();
+  const askFilter: AskFilter = async (question) =>
+    isQuick(question) || !parts.askFilter ? reportFilter(question) : parts.askFilter(question);
   const { importProgressMs } = { ...CONNECTION_LIMITS, ...parts.connectionLimits };
   const routes = [
     ...institutionRoutes(parts),
     ...orderRoutes({ store, importStore, clock, stopping, turns, importProgressMs }),
-    ...interfaceRoutes({ ...parts, resolve: parts.resolve, userAgent, callSlots }),
+    ...interfaceRoutes({ ...parts, resolve: parts.resolve, userAgent, callSlots, askFilter }),
     ...scheduleRoutes({ store, clock, stopping }),
     ...resendRoutes({ store, clock }),
     ...openingRoutes(parts),
     ...partnerRoutes(parts),
     ...apiKeyRoutes({ store, clock, principals, findInstitution }),
-    ...filterRoutes(),
-    ...webServiceRoutes({ store, tokens, attempts }),
+    ...filterRoutes({ askFilter }),
+    ...webServiceRoutes({ store, tokens, attempts, turns }),
     ...systemRoutes({ ...parts, engineReadiness: parts.engineReadiness ?? (() => ({ ready: true })) }),
     ...(setup ? setupRoutes({ store, clock, setup, attempts }) : []),
   ];

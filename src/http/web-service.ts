@@ -5,22 +5,24 @@
 import { Type } from 'typebox';
 import { AppError, throwProblems } from '../model/app-error.ts';
 import {
-  cutToGranularity,
   GRANULARITIES,
   GRANULARITY_DEFAULT,
   type Granularity,
   includesGranularity,
   LIST_GRANULARITY,
 } from '../model/granularity.ts';
+import { withoutFields } from '../model/json-scan.ts';
 import { ORDER_ID_MAX } from '../model/limits.ts';
-import { isRawNumber, type JsonObject, type JsonValue, parseLossless } from '../model/lossless-json.ts';
+import { isRawNumber, type JsonValue, parseLossless } from '../model/lossless-json.ts';
 import { type OrderId, parseOrderId } from '../model/order.ts';
 import type { Problem } from '../model/problem.ts';
 import type { Store } from '../store/store.ts';
 import { parseBody } from './json-text.ts';
+import { scanLarge, type Turn } from './large-text.ts';
 import type { PartnerTokens } from './partner-token.ts';
 import { countedAddress, type RefusedAttempts } from './refused-attempts.ts';
 import { type Route, route } from './route.ts';
+import type { WorkTurns } from './work-turns.ts';
 
 const TAG = 'Web service';
 const REQUEST_BYTES_MAX = 64 * 1024;
@@ -37,8 +39,9 @@ export function webServiceRoutes(parts: {
   store: Pick<Store, 'order'>;
   tokens: PartnerTokens;
   attempts: RefusedAttempts;
+  turns: WorkTurns;
 }): Route[] {
-  const { store, tokens, attempts } = parts;
+  const { store, tokens, attempts, turns } = parts;
   let requests = 0;
   return [
     route({
@@ -76,7 +79,7 @@ export function webServiceRoutes(parts: {
         return writeResult({
           requestId: requestId ?? String(requests),
           orderId,
-          details: order && cutDetails(order.details, granularity),
+          details: order && (await cutDetails(order.details, granularity, { turns, key: institution.id })),
         });
       },
     }),
@@ -146,12 +149,14 @@ function integerText(value: JsonValue | undefined): string | undefined {
   return /^-?\d{1,19}$/.test(text) ? text : undefined;
 }
 
-/** The text as it is stored, unless something must be cut; then too every number keeps its digits. */
-function cutDetails(details: string, granularity: Granularity): string {
+/** The text as it is stored, but for the lists that the granularity leaves out. */
+async function cutDetails(details: string, granularity: Granularity, turn: Turn): Promise<string> {
   const cut = [...LIST_GRANULARITY].filter(([, needed]) => !includesGranularity(granularity, needed));
+  const names = new Set(cut.map(([list]) => list));
   // A name may also be written with escapes.
-  if (!details.includes('\\u') && !cut.some(([list]) => details.includes(`"${list}"`))) return details;
-  return JSON.stringify(cutToGranularity(parseLossless(details) as JsonObject, granularity));
+  if (!details.includes('\\u') && ![...names].some((name) => details.includes(`"${name}"`))) return details;
+  const scan = await scanLarge(details, { names }, turn);
+  return scan.isJson === true ? withoutFields(details, scan.fields) : details;
 }
 
 function writeResult(result: { requestId: string; orderId: OrderId; details: string | undefined }): string {

@@ -37,6 +37,21 @@ const BACKSLASH = 0x5c;
 /** What needs no closer look within a text: all but its end, an escape and control characters. */
 const PLAIN_CHARACTERS = /[^"\\\u0000-\u001f]*/y;
 
+/** The text of an object without these of its fields, in the order of the text; all other text stays as it is. */
+export function withoutFields(text: string, fields: readonly JsonField[]): string {
+  let rest = '';
+  let copiedTo = 0;
+  for (const { nameStart, end } of fields) {
+    rest += text.slice(copiedTo, nameStart);
+    const next = skipBlanks(text, end);
+    const isLast = text.charCodeAt(next) !== 0x2c;
+    // A field goes with the comma behind it; the last one with the comma before it.
+    if (isLast) rest = rest.replace(/,[ \t\r\n]*$/, '');
+    copiedTo = isLast ? end : next + 1;
+  }
+  return rest + text.slice(copiedTo);
+}
+
 /** All at once. */
 export function scanJson(text: string, options?: ScanOptions): JsonScan {
   return new JsonWalk(text, options).go() as JsonScan;
