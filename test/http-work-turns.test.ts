@@ -292,7 +292,7 @@ describe('a closing beside an import of rubbish', () => {
       await server.createVenue();
       await server.createVenue('OTHER');
       const address = new URL(await server.app.listen({ host: '127.0.0.1', port: 0 }));
-      const body = 'x\n'.repeat(100_000);
+      const body = 'x\n'.repeat(200_000);
       const sockets = Array.from({ length: 4 }, () => {
         const socket = connect(Number(address.port), address.hostname);
         socket.setEncoding('utf8');
@@ -317,10 +317,10 @@ describe('a closing beside an import of rubbish', () => {
         await put.body?.cancel();
         answeredBefore += 1;
       }
-      assert.ok(answeredBefore > 5, `${answeredBefore} were answered before the imports were`);
+      assert.ok(answeredBefore > 3, `${answeredBefore} were answered before the imports were`);
       for (const { socket, answer } of sockets) {
         if (!socket.closed) await once(socket, 'close');
-        assert.match(answer(), /"rejectedCount":100000/);
+        assert.match(answer(), /"rejectedCount":200000/);
       }
     } finally {
       await server.close();
