@@ -15,6 +15,8 @@ import { createNames } from './caller/names.ts';
 import { holdDataFolder, keptEncryptionKey } from './data-folder.ts';
 import { DescriptorWatch } from './descriptor-watch.ts';
 import { type EngineThread, type EngineThreadOptions, startEngineThread } from './engine-thread.ts';
+import { createFilterThread } from './filter-thread.ts';
+import { type CallSlots, OwnCallSlots } from './http/call-slots.ts';
 import { createServer, createSystemServer } from './http/server.ts';
 import { createSetupLink } from './http/setup.ts';
 import { createVault } from './http/vault.ts';
@@ -88,6 +90,9 @@ export async function startService(
     const orderWriter = database.kind === 'sqlite' ? createOrderWriter(database) : undefined;
     releasers.push(() => orderWriter?.stop());
 
+    const filters = createFilterThread();
+    releasers.push(() => filters.stop());
+
     const needsSetup = settings.adminKey === '' && !(await store.hasAdministrator());
     const setup = needsSetup ? createSetupLink() : undefined;
     const engine = new EngineSlot();
@@ -99,6 +104,8 @@ export async function startService(
       hasEgressProxy: settings.egressProxy !== undefined,
       vault: createVault(encryptionKey),
       ...(setup ? { setup } : {}),
+      askFilter: (question) => filters.ask(question),
+      callSlots: engine.callSlots(),
       limits: {
         webServiceCallsPerMinute: settings.webServiceCallsPerMinute,
         webServiceLimitStatus: settings.webServiceLimitStatus,
@@ -215,6 +222,21 @@ class EngineSlot {
     return this.#thread?.readiness() ?? { ready: false, because: 'The engine is starting.' };
   }
 
+  /**
+   * Test calls and deliveries share the concurrency of an interface where this node works it. Where another node does, or
+   * none, test calls have as many slots of their own: nodes do not ask each other before a call.
+   */
+  callSlots(): CallSlots {
+    const own = new OwnCallSlots();
+    return {
+      reserve: async (institutionId, interfaceId, concurrency) => {
+        const taken = (await this.#thread?.reserveSlot(institutionId, interfaceId)) ?? 'elsewhere';
+        if (taken === 'elsewhere') return own.reserve(institutionId, interfaceId, concurrency);
+        return taken === 'full' ? undefined : taken;
+      },
+    };
+  }
+
   async stop(withinMs: number): Promise<void> {
     await this.#thread?.stop(withinMs);
   }
@@ -241,6 +263,7 @@ function systemParts(
     log,
     version: VERSION,
     ending,
+    hosts: [settings.host, ...settings.hosts],
     ...(settings.adminKey === '' ? {} : { adminKey: settings.adminKey }),
     metrics: async () => (await Promise.all([metrics.text(), engineMetrics()])).join(''),
     async engineReadiness() {

@@ -4,7 +4,12 @@ import { createCaller } from './caller/caller.ts';
 import { toCrossed } from './crossing-error.ts';
 import { createEngine, type Engine } from './engine/engine.ts';
 import { stopEngine } from './engine-stop.ts';
-import type { EngineThreadAnswer, EngineThreadOptions, EngineThreadRequest } from './engine-thread.ts';
+import type {
+  EngineThreadAnswer,
+  EngineThreadOptions,
+  EngineThreadRequest,
+  SlotAnswer,
+} from './engine-thread.ts';
 import { startLogReaderThread } from './log-reader-thread.ts';
 import { systemClock } from './model/clock.ts';
 import { Releasers } from './model/releasers.ts';
@@ -80,7 +85,29 @@ async function answerTo(request: EngineThreadRequest): Promise<unknown> {
   }
   if (request.kind === 'metrics') return metrics.text();
   const { engine } = await starting;
+  if (request.kind === 'reserve_slot') return reserveSlot(engine, request);
+  if (request.kind === 'give_back_slot') return giveBackSlot(request.slot);
   return engine.readiness();
+}
+
+/** Slots that were taken for whoever asked, by number. */
+const slots = new Map<number, () => void>();
+let lastSlot = 0;
+
+async function reserveSlot(
+  engine: Engine,
+  { institutionId, interfaceId }: Extract<EngineThreadRequest, { kind: 'reserve_slot' }>,
+): Promise<SlotAnswer> {
+  const taken = await engine.reserveSlot(institutionId, interfaceId);
+  if (typeof taken === 'string') return taken;
+  lastSlot += 1;
+  slots.set(lastSlot, taken);
+  return lastSlot;
+}
+
+function giveBackSlot(slot: number): void {
+  slots.get(slot)?.();
+  slots.delete(slot);
 }
 
 function tell(told: EngineThreadAnswer): void {

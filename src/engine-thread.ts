@@ -6,6 +6,7 @@ import { Worker } from 'node:worker_threads';
 import type { EgressProxy } from './caller/egress-proxy.ts';
 import { type CrossedError, fromCrossed } from './crossing-error.ts';
 import { reviveStartError } from './model/app-error.ts';
+import type { InstitutionId, InterfaceId } from './model/entities.ts';
 import type { LogLevel } from './observe/log.ts';
 import type { DatabaseChoice } from './open-store.ts';
 
@@ -29,8 +30,17 @@ export type EngineThreadOptions = {
 
 export type Readiness = { readonly ready: boolean; readonly because?: string };
 
+/** What came of asking for a slot of an interface's concurrency: its number, or why there is none (`Engine.reserveSlot`). */
+export type SlotAnswer = number | 'full' | 'elsewhere';
+
 type Question =
   | { readonly kind: 'metrics' | 'readiness' }
+  | {
+      readonly kind: 'reserve_slot';
+      readonly institutionId: InstitutionId;
+      readonly interfaceId: InterfaceId;
+    }
+  | { readonly kind: 'give_back_slot'; readonly slot: number }
   /** How long running calls may take to end. */
   | { readonly kind: 'stop'; readonly callsMs: number };
 /** To the thread. */
@@ -44,6 +54,11 @@ export interface EngineThread {
   /** In the text format of Prometheus; after its end, as they were then. */
   metrics(): Promise<string>;
   readiness(): Promise<Readiness>;
+  /** As `Engine.reserveSlot`; what it resolves with gives the slot back. */
+  reserveSlot(
+    institutionId: InstitutionId,
+    interfaceId: InterfaceId,
+  ): Promise<(() => void) | 'full' | 'elsewhere'>;
   /**
    * No call starts any more; those that run have `callsMs` to end. Resolves when all that ended is committed and the thread
    * is gone, at the latest `COMMIT_MS` after that. Asked again, it is the same stop.
@@ -124,6 +139,13 @@ export async function startEngineThread(
     async readiness() {
       if (stopping) return { ready: false, because: 'The engine is stopping.' };
       return (await ask({ kind: 'readiness' })) as Readiness;
+    },
+    async reserveSlot(institutionId, interfaceId) {
+      const slot = (await ask({ kind: 'reserve_slot', institutionId, interfaceId })) as SlotAnswer;
+      // A thread that has ended has taken its slots with it.
+      return typeof slot === 'number'
+        ? () => void ask({ kind: 'give_back_slot', slot }).catch(() => {})
+        : slot;
     },
     stop(callsMs) {
       stopping ??= stop(callsMs);

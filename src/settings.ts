@@ -7,6 +7,7 @@ import { isIP } from 'node:net';
 import { type EgressProxy, parseEgressProxy } from './caller/egress-proxy.ts';
 import { StartError } from './model/app-error.ts';
 import { MASK, maskCredentials, shownBrokenUrl } from './model/credentials.ts';
+import { isHost } from './model/host.ts';
 import { ANSWER_BYTES_MAX } from './model/limits.ts';
 import { LOG_LEVELS, type LogLevel } from './observe/log.ts';
 import { parseDatabaseUrl } from './store/postgres/hosts.ts';
@@ -61,6 +62,13 @@ function showProxy(proxy: EgressProxy | undefined): string {
   return `http://${userInfo}${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
 }
 
+/** Names and addresses without a port, separated by commas. */
+function hostList(value: string): readonly string[] {
+  const hosts = value.split(',').map((host) => host.trim());
+  if (hosts.every(isHost)) return hosts;
+  throw new Error('must be names or addresses without ports, separated by commas');
+}
+
 /** Several hosts make it no URL for the platform. */
 function databaseUrl(value: string): string {
   parseDatabaseUrl(value);
@@ -80,6 +88,14 @@ export const SETTINGS = {
     default: 8080,
     about: 'Port to listen on; 0 takes any free one.',
     parse: integer(0, 65_535),
+  }),
+  hosts: define<readonly string[]>({
+    env: 'ORDERHOOK_HOSTS',
+    default: [],
+    about:
+      'Names under which clients and reverse proxies reach this service, separated by commas; its addresses and localhost are ' +
+      'known.',
+    parse: hostList,
   }),
   dataFolder: define({
     env: 'ORDERHOOK_DATA',

@@ -63,11 +63,11 @@ describe('the web service', () => {
     assert.equal(await details('TICKETS'), ORDER);
     assert.equal(
       await details('MOVEMENTS'),
-      `{"orderId":${LARGEST},"orderState":"CLOSED","saleAmount":4.10,"operationDatas":[{"operationId":12345678901234567890}],"movementDatas":[{"movementId":1}]}`,
+      `{"orderId":${LARGEST}, "orderState":"CLOSED","saleAmount":4.10,"operationDatas":[{"operationId":12345678901234567890}],"movementDatas":[{"movementId":1}]}`,
     );
     assert.equal(
       await details('OPERATIONS'),
-      `{"orderId":${LARGEST},"orderState":"CLOSED","saleAmount":4.10,"operationDatas":[{"operationId":12345678901234567890}]}`,
+      `{"orderId":${LARGEST}, "orderState":"CLOSED","saleAmount":4.10,"operationDatas":[{"operationId":12345678901234567890}]}`,
     );
   });
 

@@ -7,7 +7,7 @@ import { describe, test } from 'node:test';
 import { callerUntil } from '../src/app.ts';
 import { DescriptorWatch } from '../src/descriptor-watch.ts';
 import { stopEngine } from '../src/engine-stop.ts';
-import { Connections } from '../src/http/connections.ts';
+import { ClosingConnections } from '../src/http/closing-connections.ts';
 import { untilStopping } from '../src/http/stoppable-chunks.ts';
 import { AppError, StartError } from '../src/model/app-error.ts';
 import { Releasers, releaseAll } from '../src/model/releasers.ts';
@@ -438,7 +438,7 @@ test('a body is read until the service stops, even while its client sends nothin
 test('a server that closes waits for those that it owes an answer, and for nobody else', async () => {
   const answers: (() => void)[] = [];
   const server = createServer((_request, response) => void answers.push(() => response.end('done')));
-  const connections = new Connections(server);
+  const connections = new ClosingConnections(server);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   const client = async (text: string) => {

@@ -5,7 +5,7 @@ const OPTIONS = { quick: { type: 'boolean' }, only: { type: 'string', multiple: 
 
 /** `full` or, after `--quick`, `quick`. */
 export function size<T>(full: T, quick: T): T {
-  return parseArgs({ options: OPTIONS }).values.quick ? quick : full;
+  return parseArgs({ options: OPTIONS, allowPositionals: true }).values.quick ? quick : full;
 }
 
 /** Those of these rows that are asked for; all, when none is. Ends the program when there is no such row. */

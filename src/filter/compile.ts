@@ -38,21 +38,26 @@ export type CompiledCondition = {
   readonly holds: Test;
 };
 
-/** @throws FilterError */
+/** @throws FilterError, as soon as the expressions up to there are too many: to compile the others would take seconds */
 export function compileConditions(text: string): readonly CompiledCondition[] {
-  const conditions = parseFilter(text).map(compileCondition);
-  let instructions = 0;
-  for (const { value, position } of conditions.flatMap(valuesOf)) {
-    instructions += value.instructions;
-    if (instructions > FILTER_INSTRUCTIONS_MAX) {
-      throw new FilterError(
-        'filter_too_complex',
-        `The regular expressions up to here need ${instructions} instructions; at most ${FILTER_INSTRUCTIONS_MAX} are allowed. Use fewer or smaller repetitions such as {100}.`,
-        position,
-      );
-    }
+  const budget = new InstructionBudget();
+  return parseFilter(text).map((source) => compileCondition(source, budget));
+}
+
+class InstructionBudget {
+  #instructions = 0;
+
+  /** @throws FilterError */
+  compileValue(text: string, position: number): ValueMatch {
+    const value = compileValue(text);
+    this.#instructions += value.instructions;
+    if (this.#instructions <= FILTER_INSTRUCTIONS_MAX) return value;
+    throw new FilterError(
+      'filter_too_complex',
+      `The regular expressions up to here need ${this.#instructions} instructions; at most ${FILTER_INSTRUCTIONS_MAX} are allowed. Use fewer or smaller repetitions such as {100}.`,
+      position,
+    );
   }
-  return conditions;
 }
 
 /** The values that may be expressions, in the order of the text. */
@@ -67,12 +72,12 @@ export function valuesOf({
   return value ? [...ofSelectors, { value, position: source.valuePosition }] : ofSelectors;
 }
 
-function compileCondition(source: PlacedCondition): CompiledCondition {
+function compileCondition(source: PlacedCondition, budget: InstructionBudget): CompiledCondition {
   const { operator } = source;
-  const steps = source.path.map(compileStep);
+  const steps = source.path.map((segment) => compileStep(segment, budget));
   const isNegated = operator === '!=';
   if (operator === '=' || operator === '!=') {
-    const value = compileValue(source.value);
+    const value = budget.compileValue(source.value, source.valuePosition);
     return { source, steps, isNegated, match: value, value, holds: compileTest(steps, value, isNegated) };
   }
   const match = compileOrdering(operator, source.value);
@@ -101,7 +106,7 @@ export function watchNumbers(condition: CompiledCondition, onNumber: () => void)
   return compileTest(steps, watched(condition.match), condition.isNegated);
 }
 
-function compileStep({ name, selector }: PlacedSegment): CompiledStep {
+function compileStep({ name, selector }: PlacedSegment, budget: InstructionBudget): CompiledStep {
   const field = fieldName(name);
   // `(*)` is any element, as no selector is.
   if (!selector || selector.kind === 'any') return selector ? { field, selector } : { field };
@@ -113,6 +118,6 @@ function compileStep({ name, selector }: PlacedSegment): CompiledStep {
       selection: { field: selected, match: { ...NOTHING, test: (value) => value === true } },
     };
   }
-  const selectorValue = compileValue(selector.value);
+  const selectorValue = budget.compileValue(selector.value, selector.valuePosition);
   return { field, selector, selectorValue, selection: { field: selected, match: selectorValue } };
 }

@@ -1,52 +1,167 @@
 /**
- * The connections of a server, so that a stop can tell those that are owed an answer from those that only keep it waiting:
- * a connection on which no request, or half a head, has come would hold up `close` until its own limit.
+ * No client holds a connection for longer than it is good for anything: whatever it sends or does not send, and whether or
+ * not it reads its answer, the connection is gone within a bounded time, its descriptor included.
+ *
+ *     connected ── 30 s ──> head ──> body ── 60 s for all of it (an import: until a line ends) ──> handled, as long as that takes
+ *         ^                                                                                            │
+ *         └───── idle, 72 s ◀──── answer taken by the client, 120 s for all of it ◀────────────────────┘
+ *
+ * Node.js itself looks after heads and idle connections. It leaves the socket of a late head half open, and everything
+ * behind a head to us.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
-/** For the rest of a head that is on its way when the server closes. */
-const HEAD_MS = 1_000;
+/** All in milliseconds. */
+export type ConnectionLimits = {
+  /** From the connection, or from the first byte after the last request, to the end of the head. */
+  readonly headMs: number;
+  /** From the end of the head to the end of the body, whether somebody reads it or not. An import has `importProgressMs`. */
+  readonly bodyMs: number;
+  /** For an import: while it waits, until the end of a line that is not blank. */
+  readonly importProgressMs: number;
+  /** Without a request on a connection that had one. */
+  readonly idleMs: number;
+  /** From the first byte of an answer until the client has taken all of it. */
+  readonly answerMs: number;
+  /** For a client to read why its request was not read. */
+  readonly lingerMs: number;
+};
 
-export class Connections {
-  /** Requests under way on each. */
-  readonly #running = new Map<Socket, number>();
-  #isClosing = false;
+export const CONNECTION_LIMITS: ConnectionLimits = {
+  headMs: 30_000,
+  bodyMs: 60_000,
+  importProgressMs: 60_000,
+  // Longer than the minute for which reverse proxies usually keep theirs: so they close first, and lose no request.
+  idleMs: 72_000,
+  answerMs: 120_000,
+  lingerMs: 2_000,
+};
 
-  constructor(server: Server) {
-    server.on('connection', (socket: Socket) => {
-      this.#running.set(socket, 0);
-      socket.once('close', () => this.#running.delete(socket));
+const LOOK_EVERY_MS_MAX = 1_000;
+
+/**
+ * Bytes of a body that wait for their reader before the socket is no longer read. Node.js reads 64 KiB at a time, which may
+ * be a thousand times as much work as it is bytes.
+ */
+export const WAITING_BYTES_MAX = 16 * 1024;
+/** Chunks of a body may be as small as they like, so long as they are no more than so many; then they must have so many bytes. */
+const SMALL_CHUNKS_MAX = 2_000;
+const CHUNK_BYTES_MIN = 16;
+
+/** Between two looks at all connections: no limit is overrun by much more. */
+export function lookEveryMs(limits: ConnectionLimits): number {
+  return Math.min(LOOK_EVERY_MS_MAX, ...Object.values(limits).map((ms) => ms / 4));
+}
+
+type Exchange = {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** When the time of the body began; undefined while an import looks after it. */
+  bodySince: number | undefined;
+  /** When the answer was first seen to be under way. */
+  answerSince: number | undefined;
+};
+type Connection = { readonly exchanges: Set<Exchange>; idleSince: number; hadRequest: boolean };
+
+export class ConnectionWatch {
+  readonly #limits: ConnectionLimits;
+  readonly #now: () => number;
+  readonly #connections = new Map<Socket, Connection>();
+  readonly #exchanges = new WeakMap<IncomingMessage, Exchange>();
+
+  /** From now on, until the server closes. */
+  constructor(server: Server, limits: ConnectionLimits, now: () => number = () => performance.now()) {
+    this.#limits = limits;
+    this.#now = now;
+    server.on('connection', (socket) => this.#begin(socket));
+    server.on('request', (request, response) => this.#beginExchange(request, response));
+    const looking = setInterval(() => this.#look(), lookEveryMs(limits)).unref();
+    server.on('close', () => clearInterval(looking));
+  }
+
+  /** Whoever reads the body looks after its time, until the answer has begun. */
+  letBodyTake(request: IncomingMessage): void {
+    const exchange = this.#exchanges.get(request);
+    if (exchange) exchange.bodySince = undefined;
+  }
+
+  #begin(socket: Socket): void {
+    this.#connections.set(socket, { exchanges: new Set(), idleSince: this.#now(), hadRequest: false });
+    socket.once('close', () => this.#connections.delete(socket));
+  }
+
+  #beginExchange(request: IncomingMessage, response: ServerResponse): void {
+    const connection = this.#connections.get(request.socket);
+    if (connection === undefined) return;
+    const exchange: Exchange = { request, response, bodySince: this.#now(), answerSince: undefined };
+    this.#exchanges.set(request, exchange);
+    connection.exchanges.add(exchange);
+    connection.hadRequest = true;
+    if (request.headers['transfer-encoding'] !== undefined) refuseCrumbs(request);
+    response.once('close', () => {
+      if (request.complete) this.#endExchange(connection, exchange);
     });
-    server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
-      this.#running.set(socket, (this.#running.get(socket) ?? 0) + 1);
-      response.once('close', () => this.#ended(socket));
-    });
   }
 
-  /**
-   * From now on a connection ends with the answer that it is owed. What is owed none ends soon; what is owed one `withinMs`
-   * later at the latest.
-   * @returns what takes the limits back, when the server has closed by itself
-   */
-  closing(withinMs: number): () => void {
-    this.#isClosing = true;
-    const timers = [
-      setTimeout(() => this.#destroy((running) => running === 0), Math.min(HEAD_MS, withinMs)),
-      setTimeout(() => this.#destroy(() => true), withinMs),
-    ];
-    return () => timers.forEach(clearTimeout);
+  #endExchange(connection: Connection, exchange: Exchange): void {
+    connection.exchanges.delete(exchange);
+    connection.idleSince = this.#now();
   }
 
-  #ended(socket: Socket): void {
-    const running = this.#running.get(socket);
-    // It is gone when the socket has closed before.
-    if (running === undefined) return;
-    this.#running.set(socket, running - 1);
-    if (this.#isClosing && running === 1) socket.end();
+  #look(): void {
+    const now = this.#now();
+    for (const [socket, connection] of this.#connections) {
+      for (const exchange of connection.exchanges) this.#lookAt(exchange, now);
+      if (this.#isOver(connection, now)) socket.destroy();
+    }
   }
 
-  #destroy(isMeant: (running: number) => boolean): void {
-    for (const [socket, running] of this.#running) if (isMeant(running)) socket.destroy();
+  /** What cannot be seen by events. */
+  #lookAt(exchange: Exchange, now: number): void {
+    if (exchange.response.headersSent) {
+      exchange.answerSince ??= now;
+      exchange.bodySince ??= now;
+    }
   }
+
+  #isOver(connection: Connection, now: number): boolean {
+    const { headMs, bodyMs, idleMs, answerMs, lingerMs } = this.#limits;
+    for (const exchange of connection.exchanges) {
+      const { request, response, bodySince, answerSince } = exchange;
+      const isAnswered = response.closed || response.writableFinished;
+      if (isAnswered && request.complete) this.#endExchange(connection, exchange);
+      // Whoever reads the body ends it first, so that the client can be told.
+      if (!request.complete && bodySince !== undefined && now - bodySince > bodyMs + lingerMs) return true;
+      if (!isAnswered && answerSince !== undefined && now - answerSince > answerMs) return true;
+    }
+    if (connection.exchanges.size > 0) return false;
+    // Node.js ends it sooner, but for a client that sends line ends between two requests for ever, or reads nothing.
+    const restMs = headMs + (connection.hadRequest ? idleMs : 0) + lingerMs;
+    return now - connection.idleSince > restMs + lookEveryMs(this.#limits);
+  }
+}
+
+/** A body of one-byte chunks costs a thousand times what its bytes do, all of it before anybody sees them. */
+function refuseCrumbs(request: IncomingMessage): void {
+  let [chunks, bytes] = [0, 0];
+  const push = request.push;
+  request.push = (chunk: Buffer | null, ...more) => {
+    chunks += 1;
+    bytes += chunk?.length ?? 0;
+    if (chunks <= SMALL_CHUNKS_MAX || bytes >= chunks * CHUNK_BYTES_MIN) {
+      return push.call(request, chunk, ...more);
+    }
+    request.socket.destroy();
+    return false;
+  };
+}
+
+/** Sends a last answer; then the socket is destroyed, when it was read or soon after. */
+export function endSocket(socket: Socket, answer: string, lingerMs: number): void {
+  const late = setTimeout(() => socket.destroy(), lingerMs);
+  socket.once('close', () => clearTimeout(late));
+  // The end of what the client sends must be read to be seen.
+  socket.resume();
+  socket.end(answer);
 }

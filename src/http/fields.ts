@@ -9,6 +9,7 @@ import type { Static, TObject, TSchema } from 'typebox';
 import { Compile, type Validator } from 'typebox/compile';
 import { isRawNumber, scalarText } from '../model/lossless-json.ts';
 import type { Problem } from '../model/problem.ts';
+import { isKeepable } from '../model/text.ts';
 
 /**
  * Keyword of a schema whose texts are order ids, one or a list of them: a JSON integer is read as the text of its digits.
@@ -39,10 +40,13 @@ export class FieldsCheck<S extends TObject> {
   readonly #fields: readonly FieldCheck[];
   readonly #names: ReadonlySet<string>;
   readonly #toleratesUnknown: boolean;
+  readonly #takesAnyText: boolean;
   /** Whether `{}` is right: then an absent body is as good. */
   readonly isAllOptional: boolean;
 
-  constructor(schema: S) {
+  /** `takesAnyText`: also text that no database keeps as it is; whoever uses it sees to that. */
+  constructor(schema: S, { takesAnyText = false }: { readonly takesAnyText?: boolean } = {}) {
+    this.#takesAnyText = takesAnyText;
     const required = new Set<string>(schema.required ?? []);
     this.#fields = Object.entries(schema.properties).map(([name, field]) => ({
       name,
@@ -82,7 +86,15 @@ export class FieldsCheck<S extends TObject> {
         if (isRequired)
           problems.push({ path: name, code: 'missing', message: `${name} is missing: ${expected(schema)}.` });
       } else if (validator.Check(given)) {
-        sound[name] = given;
+        if (typeof given === 'string' && !this.#takesAnyText && !isKeepable(given)) {
+          problems.push({
+            path: name,
+            code: 'invalid',
+            message: `${name} must not contain NUL or half of a character (a lone surrogate).`,
+          });
+        } else {
+          sound[name] = given;
+        }
       } else {
         problems.push({ path: name, code: 'invalid', message: `${name} must be ${expected(schema)}.` });
       }

@@ -1,56 +1,96 @@
-/** Cuts a stream of bytes into lines, wherever its chunks begin and end, holding no more than one line of at most the given length. */
+/**
+ * Cuts a stream of bytes into lines, wherever its chunks begin and end, holding no more than one line of at most the given
+ * length: a line that came in a million chunks is kept in one piece, and of a blank line nothing is made at all.
+ */
 
 const NEWLINE = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
+const KEPT_BYTES_FIRST = 4 * 1024;
 
-/** The bytes of a line without its end; or that it was longer than allowed, in which case its bytes are gone. */
-export type Line = Buffer | 'too_long';
+/**
+ * The bytes of a line without its end, which hold until the next call; that it was longer than allowed, in which case its
+ * bytes are gone; or that it has only blanks of JSON (RFC 8259, section 2).
+ */
+export type Line = Buffer | 'too_long' | 'blank';
 
 export class LineSplitter {
   readonly #bytesMax: number;
-  /** The beginning of a line whose end has not come. */
-  #parts: Buffer[] = [];
-  #partBytes = 0;
+  #chunk: Buffer = Buffer.alloc(0);
+  /** In the chunk, where the next line begins. */
+  #at = 0;
+  /** The beginning of a line whose end has not come, in the first bytes. */
+  #kept: Buffer = Buffer.alloc(0);
+  #keptBytes = 0;
   #isTooLong = false;
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
   }
 
-  *split(chunk: Buffer): Generator<Line> {
-    let start = 0;
-    for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
-      this.#keep(chunk.subarray(start, end));
-      yield this.#takeLine();
-      start = end + 1;
+  /** More of the stream, when `next` found no line any more. */
+  push(chunk: Buffer): void {
+    this.#chunk = chunk;
+    this.#at = 0;
+  }
+
+  /** Undefined when the line that begins now has no end yet. */
+  next(): Line | undefined {
+    const chunk = this.#chunk;
+    const start = this.#at;
+    const end = chunk.indexOf(NEWLINE, start);
+    if (end === -1) {
+      if (start < chunk.length) this.#keep(chunk, start, chunk.length);
+      this.#at = chunk.length;
+      return undefined;
     }
-    if (start < chunk.length) this.#keep(chunk.subarray(start));
+    this.#at = end + 1;
+    if (this.#keptBytes === 0 && !this.#isTooLong) return this.#lineOf(chunk, start, end);
+    this.#keep(chunk, start, end);
+    return this.#takeKept();
   }
 
   /** The last line, when no newline ended it. */
-  *end(): Generator<Line> {
-    if (this.#isTooLong || this.#partBytes > 0) yield this.#takeLine();
+  end(): Line | undefined {
+    return this.#keptBytes > 0 || this.#isTooLong ? this.#takeKept() : undefined;
   }
 
-  #keep(part: Buffer): void {
-    this.#partBytes += part.length;
+  #keep(chunk: Buffer, start: number, end: number): void {
+    const bytes = this.#keptBytes + end - start;
     // One byte more is allowed here, for the carriage return that may end the line.
-    if (this.#isTooLong || this.#partBytes > this.#bytesMax + 1) {
+    if (this.#isTooLong || bytes > this.#bytesMax + 1) {
       this.#isTooLong = true;
-      this.#parts = [];
-    } else {
-      this.#parts.push(part);
+      this.#keptBytes = 0;
+      return;
     }
+    if (bytes > this.#kept.length) {
+      const room = Math.max(bytes, Math.min(2 * this.#kept.length, this.#bytesMax + 1), KEPT_BYTES_FIRST);
+      const larger = Buffer.allocUnsafeSlow(room);
+      this.#kept.copy(larger, 0, 0, this.#keptBytes);
+      this.#kept = larger;
+    }
+    chunk.copy(this.#kept, this.#keptBytes, start, end);
+    this.#keptBytes = bytes;
   }
 
-  #takeLine(): Line {
-    const line = this.#parts.length === 1 ? (this.#parts[0] as Buffer) : Buffer.concat(this.#parts);
+  #takeKept(): Line {
+    const bytes = this.#keptBytes;
     const isTooLong = this.#isTooLong;
-    this.#parts = [];
-    this.#partBytes = 0;
+    this.#keptBytes = 0;
     this.#isTooLong = false;
-    if (isTooLong) return 'too_long';
-    const withoutReturn = line.at(-1) === CARRIAGE_RETURN ? line.subarray(0, -1) : line;
-    return withoutReturn.length > this.#bytesMax ? 'too_long' : withoutReturn;
+    return isTooLong ? 'too_long' : this.#lineOf(this.#kept, 0, bytes);
   }
+
+  #lineOf(bytes: Buffer, start: number, end: number): Line {
+    if (isBlank(bytes, start, end)) return end - start > this.#bytesMax + 1 ? 'too_long' : 'blank';
+    const lineEnd = bytes[end - 1] === CARRIAGE_RETURN ? end - 1 : end;
+    return lineEnd - start > this.#bytesMax ? 'too_long' : bytes.subarray(start, lineEnd);
+  }
+}
+
+function isBlank(bytes: Buffer, start: number, end: number): boolean {
+  for (let at = start; at < end; at += 1) {
+    const byte = bytes[at];
+    if (byte !== 0x20 && byte !== 0x09 && byte !== CARRIAGE_RETURN) return false;
+  }
+  return true;
 }

@@ -117,16 +117,24 @@ function problems(row: Route): Record<string, object> {
   );
 }
 
-function problemCodes({ role, path, body, method, entityTag }: Route): ErrorCode[] {
+function problemCodes({
+  role,
+  path,
+  body,
+  method,
+  entityTag,
+  refusesOtherHosts,
+  problems = [],
+}: Route): ErrorCode[] {
   const codes: ErrorCode[] = ['invalid_value', 'internal', 'store_unavailable'];
-  if (role !== 'ANYONE' || path.includes('/auth')) codes.push('unauthenticated');
+  if (role !== 'ANYONE') codes.push('unauthenticated', 'too_many_requests');
+  if (refusesOtherHosts) codes.push('wrong_host');
   if (role !== 'ANYONE' && role !== 'PARTNER' && role !== 'KEY_OR_LOOPBACK') codes.push('forbidden');
-  if (role === 'PARTNER' || method === 'PUT') codes.push('too_many_requests');
   if (path.startsWith(INSTITUTION_PATH) || /:\w+/.test(path) || path === '/setup') codes.push('not_found');
   if (method !== 'GET') codes.push('conflict');
   if (entityTag === 'matched') codes.push('precondition_failed');
-  if (body) codes.push('invalid_json', 'unsupported_media_type', 'body_too_large');
-  return codes;
+  if (body) codes.push('invalid_json', 'unsupported_media_type', 'body_too_large', 'request_too_slow');
+  return [...new Set([...codes, ...problems])];
 }
 
 function security(role: Access): object[] {

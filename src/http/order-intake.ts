@@ -10,7 +10,7 @@ import type { OrderPut, OrderStored, Store } from '../store/store.ts';
 
 /** Of one commit: it must not keep its first order waiting for long. */
 export const COMMIT_ORDERS_MAX = 500;
-export const COMMIT_CHARACTERS_MAX = 8 * 1024 * 1024;
+export const COMMIT_CHARACTERS_MAX = 1024 * 1024;
 /** Of all that wait: beyond, more would only cost memory. */
 const WAITING_ORDERS_MAX = 20_000;
 const WAITING_CHARACTERS_MAX = 64 * 1024 * 1024;

@@ -10,6 +10,7 @@ import { compactVerify, decodeJwt, decodeProtectedHeader, errors, SignJWT } from
 import { AppError } from '../model/app-error.ts';
 import type { Institution, Partner } from '../model/entities.ts';
 import { TOKEN_LIFETIME_SECONDS, TOKEN_LIFETIME_SECONDS_MAX } from '../model/limits.ts';
+import { isKeepable } from '../model/text.ts';
 import type { Store } from '../store/store.ts';
 import type { Vault } from './vault.ts';
 
@@ -71,7 +72,9 @@ export class PartnerTokens {
 
   /** @throws AppError `unauthenticated` */
   async issue({ operator, partner, secret }: Credentials): Promise<string> {
-    const namesakes = await this.#store.partnersNamed(partner, operator);
+    // No partner has such a name, and no database takes it.
+    const canExist = isKeepable(partner) && isKeepable(operator);
+    const namesakes = canExist ? await this.#store.partnersNamed(partner, operator) : [];
     const secrets = namesakes.map(({ sealedSecret }) => this.#vault.open(sealedSecret));
     const matches = secrets.map((one) => isSameSecret(one, secret));
     const index = matches.indexOf(true);
@@ -124,6 +127,7 @@ function readClaims(token: string): Claims {
     throw refuse("The token's nbf must be seconds since 1970, or milliseconds; it may be left out.");
   }
   const known = { ...texts, ...times, nbf: seconds(claims.nbf) } as Claims;
+  if (![known.sub, known.aud, known.iss].every(isKeepable)) throw wrongSignature();
   if (known.exp - known.iat > TOKEN_LIFETIME_SECONDS_MAX) {
     throw refuse(`The token's exp is more than ${TOKEN_LIFETIME_SECONDS_MAX} seconds after its iat.`);
   }

@@ -7,6 +7,7 @@ import { AppError } from '../model/app-error.ts';
 import type { ApiKey, InstitutionId, Role } from '../model/entities.ts';
 import type { Store } from '../store/store.ts';
 import { ExpiringCache } from './expiring-cache.ts';
+import { countedAddress, type RefusedAttempts } from './refused-attempts.ts';
 
 export type Principal = {
   readonly role: Role;
@@ -44,6 +45,7 @@ export class Principals {
   readonly #clock: () => number;
   readonly #adminKeyHash: Uint8Array | undefined;
   readonly #keys: ExpiringCache<string, ApiKey>;
+  readonly #attempts: RefusedAttempts;
   /** Counts the deletions: a look-up that was under way during one must not bring the key back. */
   #deletions = 0;
 
@@ -51,10 +53,12 @@ export class Principals {
     store: Pick<Store, 'apiKeyByHash'>;
     clock: () => number;
     adminKey?: string | undefined;
+    attempts: RefusedAttempts;
   }) {
     this.#store = given.store;
     this.#clock = given.clock;
     this.#adminKeyHash = given.adminKey ? hashKey(given.adminKey) : undefined;
+    this.#attempts = given.attempts;
     this.#keys = new ExpiringCache({
       lifetimeMs: KEY_LIFETIME_MS,
       entriesMax: KEYS_CACHED_MAX,
@@ -62,9 +66,11 @@ export class Principals {
     });
   }
 
-  /** @throws AppError `unauthenticated` */
-  async find(headers: { readonly authorization?: string | undefined }): Promise<Principal> {
-    const { authorization } = headers;
+  /**
+   * `address`: of the client, for which refused keys are counted.
+   * @throws AppError `unauthenticated`, `too_many_requests`
+   */
+  async find(authorization: string | undefined, address: string): Promise<Principal> {
     if (authorization === undefined) {
       throw new AppError('unauthenticated', 'Send an API key: `Authorization: Bearer ohk_…`.');
     }
@@ -72,7 +78,7 @@ export class Principals {
     if (key === undefined) {
       throw new AppError('unauthenticated', 'The Authorization header must be `Bearer` and an API key.');
     }
-    return this.#byKey(key);
+    return this.#byKey(key, address);
   }
 
   /** A deleted key stops working at once in this process. */
@@ -81,25 +87,33 @@ export class Principals {
     this.#keys.deleteWhere((key) => key.id === id);
   }
 
-  async #byKey(key: string): Promise<Principal> {
+  async #byKey(key: string, address: string): Promise<Principal> {
     const keyHash = hashKey(key);
     if (this.#adminKeyHash && timingSafeEqual(keyHash, this.#adminKeyHash)) {
       return { role: 'ADMINISTRATOR', name: 'ORDERHOOK_ADMIN_KEY' };
     }
     const cacheKey = Buffer.from(keyHash).toString('latin1');
-    let apiKey = this.#keys.get(cacheKey);
-    if (apiKey === undefined) {
-      const deletions = this.#deletions;
-      apiKey = await this.#store.apiKeyByHash(keyHash);
-      if (apiKey && deletions === this.#deletions) this.#keys.set(cacheKey, apiKey);
-    }
-    if (apiKey === undefined) {
-      throw new AppError('unauthenticated', 'The API key is not known; it may have been deleted.');
-    }
-    if (apiKey.expiresAt !== undefined && apiKey.expiresAt <= this.#clock()) {
-      throw new AppError('unauthenticated', 'The API key has expired.');
-    }
+    const known = this.#keys.get(cacheKey);
+    if (known !== undefined && !this.#isExpired(known)) return known;
+    return this.#attempts.watch([countedAddress(address)], async () => {
+      const apiKey = known ?? (await this.#lookUp(keyHash, cacheKey));
+      if (apiKey === undefined) {
+        throw new AppError('unauthenticated', 'The API key is not known; it may have been deleted.');
+      }
+      if (this.#isExpired(apiKey)) throw new AppError('unauthenticated', 'The API key has expired.');
+      return apiKey;
+    });
+  }
+
+  async #lookUp(keyHash: Uint8Array, cacheKey: string): Promise<ApiKey | undefined> {
+    const deletions = this.#deletions;
+    const apiKey = await this.#store.apiKeyByHash(keyHash);
+    if (apiKey && deletions === this.#deletions) this.#keys.set(cacheKey, apiKey);
     return apiKey;
+  }
+
+  #isExpired({ expiresAt }: ApiKey): boolean {
+    return expiresAt !== undefined && expiresAt <= this.#clock();
   }
 }
 

@@ -15,10 +15,12 @@ export const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
   unauthenticated: 401,
   forbidden: 403,
   not_found: 404,
+  request_too_slow: 408,
   conflict: 409,
   precondition_failed: 412,
   body_too_large: 413,
   unsupported_media_type: 415,
+  wrong_host: 421,
   invalid_value: 422,
   too_many_requests: 429,
   internal: 500,
@@ -45,8 +47,7 @@ export type ProblemAnswer = {
 /** What the edge knows of the request whose handling threw. */
 export type ErrorContext = {
   readonly requestId: string;
-  /** Bytes that the body may have, and the types that it may be of, for the messages about them. */
-  readonly bodyBytesMax: number;
+  /** The types that the body may be of, for the message about them. */
   readonly bodyTypes: readonly string[];
   /** Where a route answers a code with another status: the web service has 400 for every wrong value. */
   readonly statusOf?: Partial<Record<ErrorCode, number>> | undefined;
@@ -61,6 +62,8 @@ export function problemAnswer(thrown: unknown, context: ErrorContext): ProblemAn
   const { error, status: ownStatus } = asAppError(thrown, context);
   const status = ownStatus ?? context.statusOf?.[error.code] ?? STATUS_OF[error.code];
   const headers: Record<string, string> = {};
+  // What is left of such a request is not read.
+  if (status === 408 || status === 413) headers.connection = 'close';
   if (status === 401) headers['www-authenticate'] = challenge(context);
   if (error.code === 'too_many_requests' || status === 503) {
     headers['retry-after'] = String(error.retryAfterSeconds ?? RETRY_AFTER_SECONDS_DEFAULT);
@@ -89,10 +92,6 @@ function asAppError(thrown: unknown, context: ErrorContext): { error: AppError; 
   if (thrown instanceof AppError) return { error: thrown };
   const { code, statusCode } = (thrown ?? {}) as { code?: unknown; statusCode?: unknown };
   switch (code) {
-    case 'FST_ERR_CTP_BODY_TOO_LARGE':
-      return {
-        error: new AppError('body_too_large', `The body may have ${context.bodyBytesMax} bytes at most.`),
-      };
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
       return {
         error: new AppError(

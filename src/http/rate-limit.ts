@@ -1,12 +1,11 @@
 /** So many calls in any one minute for each key: a fixed window that begins with the key's first call. */
 
 const WINDOW_MS = 60_000;
-/** Windows that are kept before those that are over are thrown away. */
-const WINDOWS_SWEPT_AT = 10_000;
 
 export class RateLimit {
   readonly #callsPerMinute: number;
   readonly #clock: () => number;
+  /** In the order in which they end, since all are as long: those that are over are at the front. */
   readonly #windows = new Map<string | number, { calls: number; readonly endsAt: number }>();
 
   constructor(given: { callsPerMinute: number; clock: () => number }) {
@@ -14,12 +13,18 @@ export class RateLimit {
     this.#clock = given.clock;
   }
 
+  /** Keys of which something is kept. */
+  get size(): number {
+    return this.#windows.size;
+  }
+
   /** Counts a call. Undefined when it may go on, otherwise the whole seconds until one may. */
   take(key: string | number): number | undefined {
     const now = this.#clock();
+    this.#forgetWhatIsOver(now);
     let window = this.#windows.get(key);
     if (window === undefined || window.endsAt <= now) {
-      if (this.#windows.size >= WINDOWS_SWEPT_AT) this.#sweep(now);
+      this.#windows.delete(key);
       window = { calls: 0, endsAt: now + WINDOW_MS };
       this.#windows.set(key, window);
     }
@@ -28,7 +33,10 @@ export class RateLimit {
     return undefined;
   }
 
-  #sweep(now: number): void {
-    for (const [key, { endsAt }] of this.#windows) if (endsAt <= now) this.#windows.delete(key);
+  #forgetWhatIsOver(now: number): void {
+    for (const [key, { endsAt }] of this.#windows) {
+      if (endsAt > now) return;
+      this.#windows.delete(key);
+    }
   }
 }

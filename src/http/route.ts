@@ -5,6 +5,7 @@
  * A row without a role does not type-check, and the role in the row is the one that is asked: no handler checks
  * authority. No handler sees another institution than the one that the path names and the caller may see.
  */
+import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Static, type TObject, type TSchema, Type } from 'typebox';
@@ -12,9 +13,14 @@ import { AppError, type ErrorCode, notFound, throwProblems } from '../model/app-
 import type { Institution, Role } from '../model/entities.ts';
 import { parseLossless } from '../model/lossless-json.ts';
 import type { Problem } from '../model/problem.ts';
+import { isKeepable } from '../model/text.ts';
+import { readBody } from './body-reader.ts';
 import { FieldsCheck } from './fields.ts';
+import { isFromThisMachine } from './hosts.ts';
 import { parseBody, readUtf8 } from './json-text.ts';
+import { cutOutField, LARGE_CHARACTERS } from './large-text.ts';
 import { hasRole, type Principal } from './principal.ts';
+import type { TurnKey, WorkTurns } from './work-turns.ts';
 
 /**
  * Who may call: the least of the roles; `ANYONE` without a key; `KEY_OR_LOOPBACK` with any key, or from this machine;
@@ -39,8 +45,8 @@ export const BODY_TYPES: Readonly<Record<BodyKind, readonly string[]>> = {
   form: ['application/x-www-form-urlencoded', 'application/json'],
 };
 
-/** Bytes of a body, where the row does not say otherwise. */
-export const BODY_BYTES_MAX = 1024 * 1024;
+/** Bytes of a body, where the row does not say otherwise: nothing that takes more has this default. */
+export const BODY_BYTES_MAX = 64 * 1024;
 
 type BodyOf<B> = B extends TObject
   ? Static<B>
@@ -63,6 +69,8 @@ export type Call<P extends string, A extends Access, B, Q> = {
   readonly params: Readonly<Record<ParamName<P>, string>>;
   readonly query: QueryOf<Q>;
   readonly body: BodyOf<B>;
+  /** The JSON text of the field that the row names as its `textField`, if that came and is an object. */
+  readonly fieldText: string | undefined;
   readonly principal: A extends Role ? Principal : undefined;
   /** That the path names, or that the partner's token is for. */
   readonly institution: A extends 'PARTNER'
@@ -87,8 +95,14 @@ export type RouteRow<P extends string, A extends Access, B, Q> = {
   /** For the document of the API, where `body` is no schema. */
   readonly bodySchema?: TSchema;
   readonly bodyBytesMax?: number;
-  /** Numbers in the body keep their text. */
+  /** Numbers in the body keep their text: JavaScript's hold no order id above 2^53. */
   readonly keepsNumbers?: boolean;
+  /** A field of the body that can be large: an object, which comes as `fieldText`, and as `{}` in the body. */
+  readonly textField?: string;
+  /** The fields may hold text that no database keeps as it is (`isKeepable`): the handler has its own answer to that. */
+  readonly takesAnyText?: boolean;
+  /** Only for requests whose Host is ours: what opens without a key would otherwise open to the pages of strangers. */
+  readonly refusesOtherHosts?: boolean;
   /**
    * Rules about values that are no matter of schema. They see the fields that are as the schema says, so that what they
    * find is told together with what the schema found. A field that is missing here may just be wrong: `given` names those
@@ -108,6 +122,8 @@ export type RouteRow<P extends string, A extends Access, B, Q> = {
   readonly entityTag?: 'told' | 'matched';
   /** Where another media type than JSON is answered. */
   readonly answerType?: string;
+  /** Problems that it answers beside those that follow from the rest of the row. */
+  readonly problems?: readonly ErrorCode[];
   /** Where errors have another status than everywhere else. */
   readonly statusOf?: Partial<Record<ErrorCode, number>>;
   /** What it resolves to is the body of the usual answer, unless it set another status on the reply. */
@@ -141,6 +157,9 @@ export type Gate = {
   admitPartner(request: FastifyRequest): Promise<Institution>;
   /** Undefined when there is none. */
   findInstitution(code: string): Promise<Institution | undefined>;
+  /** @throws AppError `wrong_host` */
+  refuseOtherHosts(request: IncomingMessage): void;
+  readonly turns: WorkTurns;
 };
 
 declare module 'fastify' {
@@ -162,7 +181,8 @@ export function bodyKind(row: Route): BodyKind {
 /** Adds one row to a scope whose content type parsers fit its body. */
 export function addRoute(app: FastifyInstance, row: Route, gate: Gate, schema: object): void {
   const namesInstitution = row.path.startsWith(`${INSTITUTION_PATH}/`);
-  const fields = typeof row.body === 'object' ? new FieldsCheck(row.body) : undefined;
+  const { takesAnyText = false } = row;
+  const fields = typeof row.body === 'object' ? new FieldsCheck(row.body, { takesAnyText }) : undefined;
   const queryFields = new FieldsCheck(row.query ?? Type.Object({}));
   const usualStatus = row.usualStatus ?? Number(Object.keys(row.answers)[0]);
 
@@ -174,8 +194,10 @@ export function addRoute(app: FastifyInstance, row: Route, gate: Gate, schema: o
     bodyLimit: row.body === 'ndjson' ? Number.MAX_SAFE_INTEGER : (row.bodyBytesMax ?? BODY_BYTES_MAX),
     // Before the body is read: a stranger's megabyte is not.
     async onRequest(request) {
+      if (row.refusesOtherHosts) gate.refuseOtherHosts(request.raw);
       await admit(request, row.role, gate);
       if (row.body !== undefined) refuseEncoded(request);
+      refuseUnkeepable(request.params as Record<string, string>);
       if (namesInstitution) {
         const { code } = request.params as { code: string };
         request.institution = await institutionFor(request.principal, code, gate);
@@ -188,12 +210,21 @@ export function addRoute(app: FastifyInstance, row: Route, gate: Gate, schema: o
         institution: request.institution,
         request,
         reply,
-      } as Omit<Call<string, Access, undefined, undefined>, 'query' | 'body'>;
+      } as Omit<Call<string, Access, undefined, undefined>, 'query' | 'body' | 'fieldText'>;
       const query = queryFields.checkQuery(request.query as Record<string, unknown>);
-      const object = fields && readObject(request.body, row, fields.isAllOptional);
-      const body = fields?.check(object);
+      const inTurn = turnsFor(request, gate);
+      const { text, fieldText } = await takeOutField(request, row, gate);
+      const [object, body] = await inTurn(() => {
+        const object = fields && readObject(text, row, fields.isAllOptional);
+        return [object, fields?.check(object)] as const;
+      });
       const problems = [...query.problems, ...(body?.problems ?? [])];
-      const call = { ...given, query: query.sound, body: body ? body.sound : plainBody(request.body, row) };
+      const call = {
+        ...given,
+        query: query.sound,
+        body: body ? body.sound : plainBody(request.body, row),
+        fieldText,
+      };
       if (row.rules) {
         const given: ReadonlySet<string> = new Set(Object.keys(object ?? {}));
         problems.push(...(await row.rules({ ...call, given } as Parameters<typeof row.rules>[0])));
@@ -213,7 +244,11 @@ async function admit(request: FastifyRequest, access: Access, gate: Gate): Promi
     request.institution = await gate.admitPartner(request);
     return;
   }
-  if (access === 'KEY_OR_LOOPBACK' && request.headers.authorization === undefined && isLoopback(request))
+  if (
+    access === 'KEY_OR_LOOPBACK' &&
+    request.headers.authorization === undefined &&
+    isFromThisMachine(request.raw)
+  )
     return;
   request.principal = await gate.findPrincipal(request);
   if (access === 'KEY_OR_LOOPBACK') return;
@@ -232,11 +267,32 @@ function refuseEncoded({ headers }: FastifyRequest): void {
   throw new AppError('unsupported_media_type', 'Send the body as it is, without Content-Encoding.');
 }
 
-/** From this very machine, and not through a proxy on it, behind which everybody is. */
-function isLoopback({ raw, headers }: FastifyRequest): boolean {
-  const address = raw.socket.remoteAddress ?? '';
-  const isForwarded = headers['x-forwarded-for'] !== undefined || headers.forwarded !== undefined;
-  return !isForwarded && /^(?:::ffff:)?127\.|^::1$/.test(address);
+/** No path with such a text names anything. */
+function refuseUnkeepable(params: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(params)) {
+    if (!isKeepable(value)) throw notFound(`such ${name}`);
+  }
+}
+
+async function takeOutField(
+  request: FastifyRequest,
+  { textField }: Route,
+  { turns }: Gate,
+): Promise<{ readonly text: string; readonly fieldText: string | undefined }> {
+  const text = typeof request.body === 'string' ? request.body : '';
+  if (textField === undefined || text === '') return { text, fieldText: undefined };
+  return cutOutField(text, textField, { turns, key: turnKey(request) });
+}
+
+function turnKey({ institution, principal, ip }: FastifyRequest): TurnKey {
+  return institution?.id ?? principal?.institutionId ?? principal?.name ?? ip;
+}
+
+/** How a step of a request's work is done: at once, or, where its body makes it long, when it is its turn. */
+function turnsFor(request: FastifyRequest, { turns }: Gate): <T>(step: () => T) => T | Promise<T> {
+  const { body } = request;
+  if (typeof body !== 'string' || body.length < LARGE_CHARACTERS) return (step) => step();
+  return (step) => turns.run(turnKey(request), step);
 }
 
 /** For an operator or a source, all institutions but one are as unknown as those that do not exist. */
@@ -254,21 +310,29 @@ async function institutionFor(
   return institution;
 }
 
-function readObject(body: unknown, row: Route, isAllOptional: boolean): unknown {
-  const text = typeof body === 'string' ? body : '';
+function readObject(text: string, { keepsNumbers }: Route, isAllOptional: boolean): unknown {
   if (text === '') {
     if (isAllOptional) return {};
     throw new AppError('invalid_json', 'The body is empty; this call takes a JSON object.');
   }
-  return parseBody(text, row.keepsNumbers ? parseLossless : JSON.parse);
+  return parseBody(text, keepsNumbers ? parseLossless : JSON.parse);
 }
 
 function plainBody(body: unknown, row: Route): unknown {
   return bodyKind(row) === 'none' || row.body === 'ndjson' ? body : (body ?? '');
 }
 
+/** What a scope does with the bodies of its kind. */
+export type BodyReading = {
+  /** Milliseconds from the head to the end of the body. */
+  readonly withinMs: number;
+  /** Called for a body that is handed on as a stream, whose reader looks after its time. */
+  readonly onStream: (request: IncomingMessage) => void;
+};
+
 /** The types of body that a scope reads, each handed on as text, or as the stream that it is. */
-export function addBodyParsers(app: FastifyInstance, kind: BodyKind): void {
+export function addBodyParsers(app: FastifyInstance, kind: BodyKind, reading: BodyReading): void {
+  const { withinMs, onStream } = reading;
   app.removeAllContentTypeParsers();
   if (kind === 'none') {
     app.addContentTypeParser('*', (_request, payload, done) => {
@@ -278,15 +342,14 @@ export function addBodyParsers(app: FastifyInstance, kind: BodyKind): void {
   }
   for (const type of BODY_TYPES[kind]) {
     if (kind === 'ndjson') {
-      app.addContentTypeParser(type, (_request, payload, done) => done(null, payload));
-    } else {
-      app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, bytes, done) => {
-        try {
-          done(null, readUtf8(bytes as Buffer));
-        } catch (error) {
-          done(error as Error);
-        }
+      app.addContentTypeParser(type, (request, payload, done) => {
+        onStream(request.raw);
+        done(null, payload);
       });
+    } else {
+      app.addContentTypeParser(type, async (request: FastifyRequest, payload: IncomingMessage) =>
+        readUtf8(await readBody(payload, { bytesMax: request.routeOptions.bodyLimit, withinMs })),
+      );
     }
   }
 }

@@ -1,9 +1,8 @@
 /** Filters, before anybody saves one. */
 import { Type } from 'typebox';
-import { checkFilter, compileFilter } from '../filter/filter.ts';
-import { cutToGranularity, GRANULARITIES, GRANULARITY_DEFAULT } from '../model/granularity.ts';
+import type { FilterQuestion, FilterReport } from '../filter/explain-details.ts';
+import { GRANULARITIES, GRANULARITY_DEFAULT } from '../model/granularity.ts';
 import { ORDER_BYTES_MAX } from '../model/limits.ts';
-import type { JsonObject } from '../model/lossless-json.ts';
 import { BODY_BYTES_MAX, type Route, route } from './route.ts';
 
 /** Why a condition holds for an order or does not. */
@@ -15,7 +14,10 @@ export const CONDITION = Type.Object({
   because: Type.String(),
 });
 
-export function filterRoutes(): Route[] {
+/** As `reportFilter`, which may take seconds: somewhere else than where requests are answered. */
+export type AskFilter = (question: FilterQuestion) => Promise<FilterReport>;
+
+export function filterRoutes({ askFilter }: { readonly askFilter: AskFilter }): Route[] {
   return [
     route({
       method: 'POST',
@@ -33,7 +35,8 @@ export function filterRoutes(): Route[] {
       }),
       // An order of the greatest size, with room for the filter beside it.
       bodyBytesMax: ORDER_BYTES_MAX + BODY_BYTES_MAX,
-      keepsNumbers: true,
+      // Its numbers keep their text.
+      textField: 'order',
       answers: {
         200: Type.Object({
           valid: Type.Boolean(),
@@ -45,13 +48,11 @@ export function filterRoutes(): Route[] {
           conditions: Type.Optional(Type.Array(CONDITION)),
         }),
       },
-      async handle({ body: { filter, granularity = GRANULARITY_DEFAULT, order } }) {
-        const { problems, warnings } = checkFilter(filter, granularity);
-        const valid = problems.length === 0;
+      async handle({ body: { filter, granularity = GRANULARITY_DEFAULT }, fieldText: details }) {
+        const question = { filter, granularity, ...(details !== undefined && { details }) };
+        const { problems, warnings, explanation } = await askFilter(question);
         const errors = problems.map(({ position, message }) => ({ position, message }));
-        if (!valid || order === undefined) return { valid, errors, warnings };
-        const orderDetailsData = cutToGranularity(order as JsonObject, granularity) as JsonObject;
-        return { valid, errors, warnings, ...compileFilter(filter).explain({ orderDetailsData }) };
+        return { valid: problems.length === 0, errors, warnings, ...explanation };
       },
     }),
   ];

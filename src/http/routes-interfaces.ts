@@ -6,7 +6,7 @@ import type { Caller } from '../caller/caller.ts';
 import { destinationOf, type Resolve } from '../caller/destination.ts';
 import { headersSent } from '../caller/request-text.ts';
 import { isInSeason } from '../engine/schedule-times.ts';
-import { checkFilter, compileFilter, type FilterExplanation } from '../filter/filter.ts';
+import { checkFilter, type FilterExplanation } from '../filter/filter.ts';
 import { throwProblems } from '../model/app-error.ts';
 import {
   ATTEMPT_OUTCOMES,
@@ -24,7 +24,7 @@ import {
   METHODS,
   type Schedule,
 } from '../model/entities.ts';
-import { cutToGranularity, GRANULARITIES, GRANULARITY_DEFAULT } from '../model/granularity.ts';
+import { GRANULARITIES, GRANULARITY_DEFAULT } from '../model/granularity.ts';
 import {
   ATTEMPTS_DEFAULT,
   ATTEMPTS_MAX,
@@ -32,12 +32,17 @@ import {
   CONCURRENCY_MAX,
   PAGE_LIMIT_MAX,
 } from '../model/limits.ts';
-import { type JsonObject, parseLossless } from '../model/lossless-json.ts';
 import { parseOrderId } from '../model/order.ts';
 import { type CallRequest, FAILURE_REASONS, type Outcome } from '../model/outcome.ts';
 import type { Problem, Warning } from '../model/problem.ts';
 import type { KeptInterfaceSettings, Page, Store } from '../store/store.ts';
 import { checkTemplate, compileTemplate, PLACEHOLDER } from '../template/template.ts';
+import {
+  type CallSlots,
+  TEST_CALLS_AT_ONCE_MAX,
+  TEST_CALLS_PER_MINUTE_MAX,
+  TestCallGate,
+} from './call-slots.ts';
 import { checkDestination, type DestinationCheck, noOpening } from './destination-check.ts';
 import { checkIfMatch, entityTag } from './entity-tag.ts';
 import {
@@ -58,9 +63,11 @@ import {
   writeOptionalMoment,
 } from './pages.ts';
 import { NOTHING, type Route, route } from './route.ts';
-import { CONDITION } from './routes-filters.ts';
+import { type AskFilter, CONDITION } from './routes-filters.ts';
 
 const TAG = 'Interfaces';
+/** The payload is most of it, of which each character may be written with an escape. */
+const INTERFACE_BYTES_MAX = 512 * 1024;
 
 const TYPE = Type.Enum([INTERFACE_TYPE]);
 const METHOD = Type.Enum(METHODS);
@@ -153,8 +160,11 @@ export function interfaceRoutes(parts: {
   hasEgressProxy: boolean;
   clock: () => number;
   userAgent: string;
+  callSlots: CallSlots;
+  askFilter: AskFilter;
 }): Route[] {
-  const { store, caller, resolve, hasEgressProxy, clock, userAgent } = parts;
+  const { store, caller, resolve, hasEgressProxy, clock, userAgent, callSlots, askFilter } = parts;
+  const testCalls = new TestCallGate({ slots: callSlots, clock });
 
   async function findInterface(institutionId: InstitutionId, text: string): Promise<ExternalInterface> {
     const id = idFromPath(text, 'interface');
@@ -186,6 +196,7 @@ export function interfaceRoutes(parts: {
         `\`url\`, and \`payload\` with POST, contain the placeholder \`${PLACEHOLDER}\`. What is allowed and probably not ` +
         'meant comes back as `warnings`.',
       body: NEW_INTERFACE,
+      bodyBytesMax: INTERFACE_BYTES_MAX,
       rules: ({ body }) => settingsProblems(body),
       answers: { 201: SAVED_INTERFACE },
       entityTag: 'told',
@@ -229,6 +240,7 @@ export function interfaceRoutes(parts: {
         'Changes of different fields that are made at once all last. With `If-Match`, nothing is changed that was changed by ' +
         'somebody else since it was read.',
       body: INTERFACE_CHANGES,
+      bodyBytesMax: INTERFACE_BYTES_MAX,
       // With what is there now, so that these problems are told together with those of the schema.
       async rules({ body, params, institution, request }) {
         const current = await findInterface(institution.id, params.interfaceId);
@@ -300,7 +312,7 @@ export function interfaceRoutes(parts: {
         const orderId = orderIdFrom(body.orderId);
         const { details } = found(await store.order(institution.id, orderId), 'order', orderId);
         // No filter can ask an order whose details were removed: it is called.
-        const filter = details === undefined ? undefined : explainFilter(subject, details);
+        const filter = details === undefined ? undefined : await explainFilter(subject, details);
         const destination = await destinationOfInterface(subject);
         const { items: schedules } = await store.schedules(institution.id, subject.id, {
           limit: PAGE_LIMIT_MAX,
@@ -325,9 +337,12 @@ export function interfaceRoutes(parts: {
       tag: TAG,
       summary: 'Call for an order now, whatever the filter says and outside the queue',
       description:
-        'Answers the entry of the call log. An interface that simulates sends nothing here either.',
+        'Answers the entry of the call log. An interface that simulates sends nothing here either. It counts into the ' +
+        `concurrency of the interface, and an institution may have ${TEST_CALLS_AT_ONCE_MAX} running at once and make ` +
+        `${TEST_CALLS_PER_MINUTE_MAX} a minute; otherwise 429.`,
       body: Type.Object({ orderId: ORDER_ID_GIVEN }),
       keepsNumbers: true,
+      problems: ['too_many_requests'],
       answers: { 200: CALL },
       async handle({ body, params, institution }) {
         const subject = await findInterface(institution.id, params.interfaceId);
@@ -430,18 +445,29 @@ export function interfaceRoutes(parts: {
     }),
   ];
 
+  async function explainFilter(
+    { filter, granularity }: ExternalInterface,
+    details: string,
+  ): Promise<FilterExplanation | undefined> {
+    return filter === undefined ? undefined : (await askFilter({ filter, granularity, details })).explanation;
+  }
+
   async function testCall(
     subject: ExternalInterface,
     orderId: string,
   ): Promise<Pick<Attempt, 'outcome' | 'durationMs' | 'reason' | 'detail' | 'answer'>> {
     if (subject.simulation) return { outcome: 'SIMULATED', durationMs: 0 };
     const opening = await store.openOpening(subject.institutionId, subject.destination);
-    const outcome = opening
-      ? await new Promise<Outcome>((resolve) => {
-          const request = compileTemplate(subject).fill(orderId);
+    if (!opening) return attemptPart(refused(noOpening(subject.destination)));
+    const request = compileTemplate(subject).fill(orderId);
+    // Also when the client has gone away: the call runs on, and so it counts until it has ended.
+    const outcome = await testCalls.run(
+      subject,
+      () =>
+        new Promise<Outcome>((resolve) => {
           caller.call(request, { allowPrivate: opening.allowPrivate }, resolve);
-        })
-      : refused(noOpening(subject.destination));
+        }),
+    );
     return attemptPart(outcome);
   }
 }
@@ -501,15 +527,6 @@ function settingsOf(
 }
 
 // -------------------------------------------------------------------------------------------------------------- calls
-
-function explainFilter(
-  { filter, granularity }: ExternalInterface,
-  details: string,
-): FilterExplanation | undefined {
-  if (filter === undefined) return undefined;
-  const orderDetailsData = cutToGranularity(parseLossless(details) as JsonObject, granularity) as JsonObject;
-  return compileFilter(filter).explain({ orderDetailsData });
-}
 
 /** The store keeps the time of a hold after it has passed. */
 function holdAt(figures: QueueFigures | undefined, now: number): number | undefined {

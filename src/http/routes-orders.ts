@@ -3,9 +3,9 @@ import { Type } from 'typebox';
 import { AppError } from '../model/app-error.ts';
 import { DELIVERY_STATES } from '../model/delivery.ts';
 import { ORDER_BYTES_MAX } from '../model/limits.ts';
-import { type OrderId, parseOrderId, readOrderDetails } from '../model/order.ts';
+import { type OrderId, parseOrderId, refusedOrder } from '../model/order.ts';
 import type { Store } from '../store/store.ts';
-import { refuseEndlessNesting } from './json-text.ts';
+import { checkLargeOrder } from './large-text.ts';
 import { importOrders, REJECTED_LINES_TOLD_MAX } from './order-import.ts';
 import { OrderIntake } from './order-intake.ts';
 import {
@@ -23,6 +23,7 @@ import {
 } from './pages.ts';
 import { NOTHING, type Route, route } from './route.ts';
 import { untilStopping } from './stoppable-chunks.ts';
+import type { WorkTurns } from './work-turns.ts';
 
 const TAG = 'Orders';
 /** Of one order: more than an order is closed in any practice. */
@@ -45,8 +46,10 @@ export function orderRoutes(parts: {
   importStore: Pick<Store, 'putOrders'>;
   clock: () => number;
   stopping: AbortSignal;
+  turns: WorkTurns;
+  importProgressMs: number;
 }): Route[] {
-  const { store, importStore, clock, stopping } = parts;
+  const { store, importStore, clock, stopping, turns, importProgressMs } = parts;
   const intake = new OrderIntake(parts);
   return [
     route({
@@ -61,7 +64,8 @@ export function orderRoutes(parts: {
       bodyBytesMax: ORDER_BYTES_MAX,
       answers: { 200: ORDER_STORED },
       async handle({ body, params, institution }) {
-        const order = refuseEndlessNesting(() => readOrderDetails(body));
+        const order = await checkLargeOrder(body, { turns, key: institution.id });
+        if ('refusal' in order) throw refusedOrder(order.refusal, body, order.position);
         if (order.orderId !== params.orderId) throw orderIdDiffers(order.orderId, params.orderId);
         const { orderId, orderState, closing } = await intake.put({
           ...order,
@@ -116,7 +120,14 @@ export function orderRoutes(parts: {
           // Destroying the request would destroy the connection, and with it the answer about the failure.
           const chunks = untilStopping<Buffer>(body.iterator({ destroyOnReturn: false }), stopping);
           const institutionId = institution.id;
-          return await importOrders(chunks, { institutionId, store: importStore, clock, stopping });
+          return await importOrders(chunks, {
+            institutionId,
+            store: importStore,
+            clock,
+            turns,
+            progressMs: importProgressMs,
+            stopping,
+          });
         } catch (error) {
           body.resume();
           if (!request.raw.destroyed || error instanceof AppError) throw error;

@@ -10,6 +10,8 @@ import { type Route, route } from './route.ts';
 
 const TAG = 'Resends';
 
+/** All the order ids that one may name, each with its quotes and some blanks. */
+const RESEND_BYTES_MAX = 512 * 1024;
 /** Wrong order ids that are told one by one; of the rest, how many they are. */
 const WRONG_ORDER_IDS_TOLD_MAX = 20;
 
@@ -56,6 +58,7 @@ export function resendRoutes(parts: {
         'the filter lets them through. With `dryRun` nothing starts, and the answer is the count alone.',
       body: RESEND,
       keepsNumbers: true,
+      bodyBytesMax: RESEND_BYTES_MAX,
       rules: ({ body, given }) => resendProblems(body, given),
       answers: {
         202: Type.Object({ count: COUNT, executionId: ID }),

@@ -56,6 +56,10 @@ export function systemRoutes(parts: {
       role: 'KEY_OR_LOOPBACK',
       tag: TAG,
       summary: 'Metrics for Prometheus; needs a key, or a request from this machine',
+      description:
+        'From this machine means: over a loopback address and through no proxy. The host of the request must be an address of ' +
+        'this service, `localhost`, or in ORDERHOOK_HOSTS.',
+      refusesOtherHosts: true,
       answers: { 200: Type.String() },
       answerType: 'text/plain',
       async handle({ reply }) {

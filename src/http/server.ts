@@ -6,6 +6,7 @@
  */
 
 import { randomBytes } from 'node:crypto';
+import { createServer as createNodeServer, type RequestListener, type Server } from 'node:http';
 import type { Socket } from 'node:net';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
@@ -13,16 +14,28 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { Logger } from 'pino';
 import type { Caller } from '../caller/caller.ts';
 import type { Resolve } from '../caller/destination.ts';
+import { isQuick, reportFilter } from '../filter/explain-details.ts';
 import { AppError, notFound } from '../model/app-error.ts';
 import type { Institution } from '../model/entities.ts';
 import type { Store } from '../store/store.ts';
-import { Connections } from './connections.ts';
+import { type CallSlots, OwnCallSlots } from './call-slots.ts';
+import { ClosingConnections } from './closing-connections.ts';
+import {
+  CONNECTION_LIMITS,
+  type ConnectionLimits,
+  ConnectionWatch,
+  endSocket,
+  lookEveryMs,
+  WAITING_BYTES_MAX,
+} from './connections.ts';
 import { ExpiringCache } from './expiring-cache.ts';
+import { OwnHosts, refuseSeveralHosts } from './hosts.ts';
 import { OPENAPI_VERSION, openApiSchema, PROBLEM_SCHEMA, SECURITY_SCHEMES } from './openapi.ts';
 import { PartnerTokens } from './partner-token.ts';
 import { bearer, Principals } from './principal.ts';
 import { PROBLEM_TYPE, problemAnswer, unreadableRequestAnswer } from './problem.ts';
 import { RateLimit } from './rate-limit.ts';
+import { countedAddress, RefusedAttempts } from './refused-attempts.ts';
 import {
   addBodyParsers,
   addRoute,
@@ -34,7 +47,7 @@ import {
   type Route,
 } from './route.ts';
 import { apiKeyRoutes } from './routes-api-keys.ts';
-import { filterRoutes } from './routes-filters.ts';
+import { type AskFilter, filterRoutes } from './routes-filters.ts';
 import { institutionRoutes } from './routes-institutions.ts';
 import { interfaceRoutes } from './routes-interfaces.ts';
 import { openingRoutes } from './routes-openings.ts';
@@ -47,6 +60,7 @@ import { type Readiness, systemRoutes } from './routes-system.ts';
 import { type SetupLink, setupRoutes } from './setup.ts';
 import type { Vault } from './vault.ts';
 import { webServiceRoutes } from './web-service.ts';
+import { WorkTurns } from './work-turns.ts';
 
 export type ServerParts = {
   readonly store: Store;
@@ -76,19 +90,31 @@ export type ServerParts = {
   readonly resolve: Resolve;
   /** Whether calls go through an egress proxy, which then resolves names. */
   readonly hasEgressProxy: boolean;
+  /** Filter questions that take long; by default they are answered here, and everything else waits. */
+  readonly askFilter?: AskFilter | undefined;
+  /** Room for test calls; by default counted here alone, without the calls of the engine. */
+  readonly callSlots?: CallSlots | undefined;
+  /** Hosts that requests may name beside `localhost` and the address that they come in on. */
+  readonly hosts?: readonly string[] | undefined;
+  readonly connectionLimits?: Partial<ConnectionLimits> | undefined;
 };
 
 /** What a process needs that serves health, readiness and metrics only. */
 export type SystemServerParts = Pick<
   ServerParts,
-  'clock' | 'log' | 'version' | 'metrics' | 'engineReadiness' | 'ending' | 'adminKey'
+  | 'clock'
+  | 'log'
+  | 'version'
+  | 'metrics'
+  | 'engineReadiness'
+  | 'ending'
+  | 'adminKey'
+  | 'hosts'
+  | 'connectionLimits'
 > & { readonly store: SystemStore };
 type SystemStore = Pick<Store, 'check' | 'horizonLagMs'> &
   ConstructorParameters<typeof Principals>[0]['store'];
 
-/** A connection on which nothing moves for so long is closed. */
-const IDLE_CONNECTION_MS = 120_000;
-const HEADERS_MS_MAX = 30_000;
 /** Of an id in a path: longer ones name nothing. */
 const PARAMETER_CHARACTERS_MAX = 256;
 /** Institutions do not change, but may come to be. */
@@ -109,12 +135,17 @@ export async function createSystemServer(parts: SystemServerParts): Promise<Fast
 }
 
 async function createEdge(
-  parts: Pick<ServerParts, 'log' | 'version' | 'ending'>,
+  parts: Pick<ServerParts, 'log' | 'version' | 'ending' | 'connectionLimits'>,
   table: (stopping: AbortSignal) => RouteTable,
   addMore: (app: FastifyInstance, version: string) => Promise<void>,
 ): Promise<FastifyInstance> {
   const { log, ending } = parts;
   const nextRequestId = requestIds();
+  const limits = { ...CONNECTION_LIMITS, ...parts.connectionLimits };
+  let watch: ConnectionWatch | undefined;
+  const logTrouble = (err: Error) => {
+    if (log) log.error({ err }, 'server');
+  };
   const app = Fastify({
     // One line per request, written below. Fastify's own would cost a child logger for each.
     logger: false,
@@ -124,15 +155,21 @@ async function createEdge(
       return typeof given === 'string' && REQUEST_ID.test(given) ? given : nextRequestId();
     },
     bodyLimit: BODY_BYTES_MAX,
-    connectionTimeout: IDLE_CONNECTION_MS,
-    http: { headersTimeout: HEADERS_MS_MAX },
+    serverFactory(handler) {
+      const server = createHttpServer(limits, handler);
+      watch = new ConnectionWatch(server, limits);
+      // No descriptor for another connection, for example: the connections that there are go on.
+      server.once('listening', () => server.on('error', logTrouble));
+      return server;
+    },
     routerOptions: { maxParamLength: PARAMETER_CHARACTERS_MAX },
     // Requests that come while the server closes are served as long as the connection lives.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     frameworkErrors: (error, request, reply) => sendProblem(error, request, reply),
     clientErrorHandler(error, socket) {
-      answerUnreadable(error as Error & { code?: string }, socket as Socket, nextRequestId());
+      const { lingerMs } = limits;
+      answerUnreadable(error as Error & { code?: string }, socket as Socket, nextRequestId(), lingerMs);
     },
   });
   const stopping = new AbortController();
@@ -150,6 +187,7 @@ async function createEdge(
     sendProblem(notFound(`${request.method} ${pathOf(request)}`), request, reply),
   );
   app.addHook('onRequest', (request, reply, done) => {
+    refuseSeveralHosts(request.raw);
     reply.header('x-request-id', request.id);
     reply.header('x-content-type-options', 'nosniff');
     done();
@@ -164,11 +202,14 @@ async function createEdge(
   const { routes, gate } = table(stopping.signal);
   for (const kind of Object.keys(BODY_TYPES) as BodyKind[]) {
     await app.register(async (scope) => {
-      addBodyParsers(scope, kind);
+      addBodyParsers(scope, kind, {
+        withinMs: limits.bodyMs,
+        onStream: (request) => watch?.letBodyTake(request),
+      });
       for (const row of routes) if (bodyKind(row) === kind) addRoute(scope, row, gate, openApiSchema(row));
     });
   }
-  const connections = new Connections(app.server);
+  const connections = new ClosingConnections(app.server);
   app.decorate('closeWithin', async (withinMs: number) => {
     const done = connections.closing(withinMs);
     try {
@@ -203,42 +244,69 @@ async function addDocument(app: FastifyInstance, version: string): Promise<void>
       "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
   });
   app.addSchema(PROBLEM_SCHEMA);
-  app.get('/openapi.json', { schema: { hide: true } as object }, async () => app.swagger());
+  let document: string | undefined;
+  app.get('/openapi.json', { schema: { hide: true } as object }, async (_request, reply) => {
+    document ??= JSON.stringify(app.swagger());
+    return reply.type('application/json; charset=utf-8').send(document);
+  });
 }
 
 type RouteTable = { readonly routes: readonly Route[]; readonly gate: Gate };
+
+/** Nothing but heads and idle connections has a limit of Node.js's own: the rest depends on what a request is for. */
+function createHttpServer(limits: ConnectionLimits, handler: RequestListener): Server {
+  return createNodeServer(
+    {
+      headersTimeout: limits.headMs,
+      requestTimeout: 0,
+      keepAliveTimeout: limits.idleMs,
+      connectionsCheckingInterval: lookEveryMs(limits),
+      highWaterMark: WAITING_BYTES_MAX,
+    },
+    handler,
+  );
+}
 
 /** All routes there are, and who is let through to them. */
 export function routeTable(parts: Omit<ServerParts, 'log'>, stopping: AbortSignal): RouteTable {
   const { store, importStore = store, clock, vault, setup, limits } = parts;
   const findInstitution = institutionFinder(store, clock);
-  const principals = new Principals(parts);
+  const attempts = new RefusedAttempts({ clock, seed: randomBytes(16).toString('base64url') });
+  const principals = new Principals({ ...parts, attempts });
   const tokens = new PartnerTokens({ store, findInstitution, vault, clock });
   const webServiceLimit = new RateLimit({ callsPerMinute: limits.webServiceCallsPerMinute, clock });
   const userAgent = `Orderhook/${parts.version}`;
+  const turns = new WorkTurns();
+  const hosts = new OwnHosts(parts.hosts ?? []);
+  const callSlots = parts.callSlots ?? new OwnCallSlots();
+  const askFilter: AskFilter = async (question) =>
+    isQuick(question) || !parts.askFilter ? reportFilter(question) : parts.askFilter(question);
+  const { importProgressMs } = { ...CONNECTION_LIMITS, ...parts.connectionLimits };
   const routes = [
     ...institutionRoutes(parts),
-    ...orderRoutes({ store, importStore, clock, stopping }),
-    ...interfaceRoutes({ ...parts, userAgent }),
+    ...orderRoutes({ store, importStore, clock, stopping, turns, importProgressMs }),
+    ...interfaceRoutes({ ...parts, userAgent, callSlots, askFilter }),
     ...scheduleRoutes({ store, clock, stopping }),
     ...resendRoutes({ store, clock }),
     ...openingRoutes(parts),
     ...partnerRoutes(parts),
     ...apiKeyRoutes({ store, clock, principals, findInstitution }),
-    ...filterRoutes(),
+    ...filterRoutes({ askFilter }),
     ...rootRoutes(parts),
-    ...webServiceRoutes({ store, tokens, limitStatus: limits.webServiceLimitStatus }),
+    ...webServiceRoutes({ store, tokens, attempts, turns, limitStatus: limits.webServiceLimitStatus }),
     ...systemRoutes({ ...parts, engineReadiness: parts.engineReadiness ?? (() => ({ ready: true })) }),
-    ...(setup ? setupRoutes({ store, clock, setup }) : []),
+    ...(setup ? setupRoutes({ store, clock, setup, attempts }) : []),
   ];
   const gate: Gate = {
-    findPrincipal: ({ headers }) => principals.find(headers),
+    findPrincipal: ({ headers, ip }) => principals.find(headers.authorization, ip),
     findInstitution,
-    async admitPartner({ headers: { authorization } }) {
+    refuseOtherHosts: (request) => hosts.refuseOthers(request),
+    turns,
+    async admitPartner({ headers: { authorization }, ip }) {
       const token = authorization === undefined ? undefined : bearer(authorization);
       if (token === undefined)
         throw new AppError('unauthenticated', 'Send a token: `Authorization: Bearer <JWT>`.');
-      const { partner, institution } = await tokens.verify(token);
+      const { partner, institution } = await attempts.watch([countedAddress(ip)], () => tokens.verify(token));
       const retryAfterSeconds = webServiceLimit.take(partner.id);
       if (retryAfterSeconds !== undefined) {
         const message = `A partner may call ${limits.webServiceCallsPerMinute} times a minute.`;
@@ -251,15 +319,19 @@ export function routeTable(parts: Omit<ServerParts, 'log'>, stopping: AbortSigna
 }
 
 function systemTable(parts: SystemServerParts): RouteTable {
-  const principals = new Principals(parts);
+  const attempts = new RefusedAttempts({ clock: parts.clock, seed: randomBytes(16).toString('base64url') });
+  const principals = new Principals({ ...parts, attempts });
+  const hosts = new OwnHosts(parts.hosts ?? []);
   const nobody = async () => {
     throw new Error('No route here is for partners or of an institution');
   };
   return {
     routes: systemRoutes({ ...parts, engineReadiness: parts.engineReadiness ?? (() => ({ ready: true })) }),
     gate: {
-      findPrincipal: ({ headers }) => principals.find(headers),
+      findPrincipal: ({ headers, ip }) => principals.find(headers.authorization, ip),
       findInstitution: nobody,
+      refuseOtherHosts: (request) => hosts.refuseOthers(request),
+      turns: new WorkTurns(),
       admitPartner: nobody,
     },
   };
@@ -319,7 +391,6 @@ function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyRepl
   const { row } = request.routeOptions.config;
   const { status, headers, body } = problemAnswer(error, {
     requestId: request.id,
-    bodyBytesMax: request.routeOptions.bodyLimit,
     bodyTypes: row ? BODY_TYPES[bodyKind(row)] : [],
     statusOf: row?.statusOf,
     hasToken: bearer(request.headers.authorization ?? '') !== undefined,
@@ -332,12 +403,17 @@ function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyRepl
     .send(Buffer.from(JSON.stringify(body)));
 }
 
-function answerUnreadable(error: Error & { code?: string }, socket: Socket, requestId: string): void {
+function answerUnreadable(
+  error: Error & { code?: string },
+  socket: Socket,
+  requestId: string,
+  lingerMs: number,
+): void {
   // Nobody is there to read an answer.
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
   const status =
     error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400;
-  socket.end(unreadableRequestAnswer(status, requestId));
+  endSocket(socket, unreadableRequestAnswer(status, requestId), lingerMs);
 }
 
 /** One line per request: our faults as errors with their causes, the client's at info, all others only when asked for. */

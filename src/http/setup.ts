@@ -11,6 +11,7 @@ import { FieldsCheck } from './fields.ts';
 import { parseBody } from './json-text.ts';
 import { ID, NAME } from './pages.ts';
 import { createKey } from './principal.ts';
+import { countedAddress, type RefusedAttempts } from './refused-attempts.ts';
 import { type Route, route } from './route.ts';
 
 export type SetupLink = {
@@ -56,9 +57,18 @@ export function setupRoutes(parts: {
   store: Pick<Store, 'createApiKey'>;
   clock: () => number;
   setup: SetupLink;
+  attempts: RefusedAttempts;
 }): Route[] {
-  const { store, clock, setup } = parts;
+  const { store, clock, setup, attempts } = parts;
   const fields = new FieldsCheck(FIELDS);
+
+  /** @throws AppError `not_found`, `too_many_requests` */
+  function checkToken(token: string, address: string): Promise<void> {
+    return attempts.watch([countedAddress(address)], () => {
+      if (!setup.isGood(token)) throw linkIsDead();
+    });
+  }
+
   return [
     route({
       method: 'GET',
@@ -69,8 +79,9 @@ export function setupRoutes(parts: {
       query: TOKEN_QUERY,
       answers: { 200: Type.String() },
       answerType: 'text/html',
-      async handle({ query: { token = '' }, reply }) {
-        if (!setup.isGood(token)) throw linkIsDead();
+      problems: ['too_many_requests'],
+      async handle({ query: { token = '' }, request, reply }) {
+        await checkToken(token, request.ip);
         return sendPage(reply, formPage(token));
       },
     }),
@@ -85,6 +96,7 @@ export function setupRoutes(parts: {
       body: 'form',
       bodySchema: FIELDS,
       bodyBytesMax: SETUP_BYTES_MAX,
+      problems: ['too_many_requests'],
       answers: {
         201: Type.Object({
           id: ID,
@@ -101,7 +113,7 @@ export function setupRoutes(parts: {
         );
         // First of all: a stranger learns nothing else.
         const token = sound.token ?? query.token ?? '';
-        if (!setup.isGood(token)) throw linkIsDead();
+        await checkToken(token, request.ip);
         throwProblems(problems);
         if (!setup.take(token)) throw linkIsDead();
         const { key, keyHash } = createKey();

@@ -5,22 +5,25 @@
 import { Type } from 'typebox';
 import { AppError, throwProblems } from '../model/app-error.ts';
 import {
-  cutToGranularity,
   GRANULARITIES,
   GRANULARITY_DEFAULT,
   type Granularity,
   includesGranularity,
   LIST_GRANULARITY,
 } from '../model/granularity.ts';
+import { withoutFields } from '../model/json-scan.ts';
 import { ORDER_ID_MAX } from '../model/limits.ts';
-import { isRawNumber, type JsonObject, type JsonValue, parseLossless } from '../model/lossless-json.ts';
+import { isRawNumber, type JsonValue, parseLossless } from '../model/lossless-json.ts';
 import { type OrderId, parseOrderId } from '../model/order.ts';
 import type { Problem } from '../model/problem.ts';
 import type { Store } from '../store/store.ts';
 import { COMPRESSED_FROM_BYTES, compress, encodingFor } from './compression.ts';
 import { parseBody } from './json-text.ts';
+import { scanLarge, type Turn } from './large-text.ts';
 import type { PartnerTokens } from './partner-token.ts';
+import { countedAddress, type RefusedAttempts } from './refused-attempts.ts';
 import { type Route, route } from './route.ts';
+import type { WorkTurns } from './work-turns.ts';
 
 const TAG = 'Web service';
 const REQUEST_BYTES_MAX = 64 * 1024;
@@ -38,8 +41,10 @@ export function webServiceRoutes(parts: {
   tokens: PartnerTokens;
   /** Of the answer to too many calls: 429, or 509 as the real service answered it once [WS]. */
   limitStatus?: number | undefined;
+  attempts: RefusedAttempts;
+  turns: WorkTurns;
 }): Route[] {
-  const { store, tokens, limitStatus = 429 } = parts;
+  const { store, tokens, attempts, turns, limitStatus = 429 } = parts;
   const statusOf = { ...WRONG_VALUE_IS_400, too_many_requests: limitStatus };
   let requests = 0;
   return [
@@ -80,7 +85,10 @@ export function webServiceRoutes(parts: {
         const result = writeResult({
           requestId: requestId ?? String(requests),
           orderId,
-          details: order?.details === undefined ? undefined : cutDetails(order.details, granularity),
+          details:
+            order?.details === undefined
+              ? undefined
+              : await cutDetails(order.details, granularity, { turns, key: institution.id }),
         });
         const encoding = encodingFor(request.headers['accept-encoding']);
         if (encoding === undefined || Buffer.byteLength(result) <= COMPRESSED_FROM_BYTES) return result;
@@ -99,10 +107,13 @@ export function webServiceRoutes(parts: {
         { additionalProperties: true },
       ),
       bodyBytesMax: REQUEST_BYTES_MAX,
-      statusOf,
+      takesAnyText: true,
+      problems: ['unauthenticated', 'too_many_requests'],
+      statusOf: WRONG_VALUE_IS_400,
       answers: { 200: Type.Object({ token: Type.String() }) },
-      async handle({ body, reply }) {
-        const token = await tokens.issue(body);
+      async handle({ body, request, reply }) {
+        const account = `account ${JSON.stringify([body.operator, body.partner])}`;
+        const token = await attempts.watch([countedAddress(request.ip), account], () => tokens.issue(body));
         reply.header('cache-control', 'no-store');
         return { token };
       },
@@ -151,12 +162,14 @@ function integerText(value: JsonValue | undefined): string | undefined {
   return /^-?\d{1,19}$/.test(text) ? text : undefined;
 }
 
-/** The text as it is stored, unless something must be cut; then too every number keeps its digits. */
-function cutDetails(details: string, granularity: Granularity): string {
+/** The text as it is stored, but for the lists that the granularity leaves out. */
+async function cutDetails(details: string, granularity: Granularity, turn: Turn): Promise<string> {
   const cut = [...LIST_GRANULARITY].filter(([, needed]) => !includesGranularity(granularity, needed));
+  const names = new Set(cut.map(([list]) => list));
   // A name may also be written with escapes.
-  if (!details.includes('\\u') && !cut.some(([list]) => details.includes(`"${list}"`))) return details;
-  return JSON.stringify(cutToGranularity(parseLossless(details) as JsonObject, granularity));
+  if (!details.includes('\\u') && ![...names].some((name) => details.includes(`"${name}"`))) return details;
+  const scan = await scanLarge(details, { names }, turn);
+  return scan.isJson === true ? withoutFields(details, scan.fields) : details;
 }
 
 function writeResult(result: { requestId: string; orderId: OrderId; details: string | undefined }): string {

@@ -7,11 +7,13 @@ import type { Problem } from './problem.ts';
 export const ERROR_CODES = {
   invalid_json: 'The body is not JSON.',
   body_too_large: 'The body is larger than the limit.',
+  wrong_host: 'The request is for a host that this service does not know as its own.',
   unsupported_media_type: 'The body has another content type than the call takes.',
   invalid_value: 'A value breaks a rule; `errors` lists every wrong field.',
   unauthenticated: 'No valid API key, session or token came with the request.',
   forbidden: 'The role of the caller does not allow this call.',
   not_found: 'What the path names does not exist, or belongs to another institution.',
+  request_too_slow: 'The request did not come in time; send it again.',
   conflict: 'It exists already, or its state does not allow the change.',
   precondition_failed: 'It was changed since it was read; `If-Match` named another state of it.',
   too_many_requests: 'Too many calls; `Retry-After` says when to come back.',

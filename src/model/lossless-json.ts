@@ -3,7 +3,7 @@
  * number that would not print as it was written is kept as a raw JSON value: an object that `JSON.stringify` writes
  * as the original digits. All other numbers are plain numbers, and text without such numbers costs one native parse.
  */
-import { parse as parseWithPositions } from '@humanwhocodes/momoa';
+import { scanJson } from './json-scan.ts';
 
 /** A number kept as text; made by the engine's own `JSON.rawJSON`. */
 export type RawNumber = { readonly rawJSON: string };
@@ -96,44 +96,40 @@ export function scalarText(value: JsonValue | undefined): string | undefined {
 
 export type JsonSyntaxProblem = { message: string; position: number; line: number; column: number };
 
-/**
- * Where and why a text is not JSON (RFC 8259); undefined when it is. Lines and columns start at 1, the position at 0.
- * For messages only: it is many times slower than a native parse.
- */
+/** Of longer texts the place alone is told: V8 would parse all of them once more to say it in its own words. */
+const NATIVE_CHARACTERS_MAX = 16 * 1024;
+
+/** Where and why a text is not JSON (RFC 8259); undefined when it is. Lines and columns start at 1, the position at 0. */
 export function jsonSyntaxProblem(text: string): JsonSyntaxProblem | undefined {
+  if (text.length > NATIVE_CHARACTERS_MAX) return scannedProblem(text);
   try {
     JSON.parse(text);
     return undefined;
   } catch (error) {
-    return locate(text, error as SyntaxError);
+    return nativeProblem(error as SyntaxError) ?? scannedProblem(text);
   }
 }
 
-/** V8 tells the place of most errors, in good words; of an unexpected character it does not, but momoa does. */
-function locate(text: string, native: SyntaxError): JsonSyntaxProblem {
-  const place = / in JSON at position (\d+) \(line (\d+) column (\d+)\)$/.exec(native.message);
-  if (place) {
-    const [, position, line, column] = place.map(Number) as [number, number, number, number];
-    return { message: native.message.slice(0, place.index), position, line, column };
-  }
-  try {
-    parseWithPositions(text, { mode: 'json' });
-  } catch (error) {
-    const { message, line, column, offset } = error as Error & {
-      line: number;
-      column: number;
-      offset: number;
-    };
-    if (message.startsWith('Unexpected character')) {
-      return { message: message.replace(/ found\..*$/, ''), position: offset, line, column };
-    }
-  }
-  const lines = text.split('\n');
-  const lastLine = lines[lines.length - 1] as string;
-  return {
-    message: 'Unexpected end',
-    position: text.length,
-    line: lines.length,
-    column: lastLine.length + 1,
-  };
+/** V8 tells the place of most errors, in good words; of an unexpected character it does not. */
+function nativeProblem(error: SyntaxError): JsonSyntaxProblem | undefined {
+  const place = / in JSON at position (\d+) \(line (\d+) column (\d+)\)$/.exec(error.message);
+  if (!place) return undefined;
+  const [, position, line, column] = place.map(Number) as [number, number, number, number];
+  return { message: error.message.slice(0, place.index), position, line, column };
+}
+
+function scannedProblem(text: string): JsonSyntaxProblem | undefined {
+  const scan = scanJson(text);
+  return scan.isJson === false ? syntaxProblemAt(text, scan.position) : undefined;
+}
+
+/** At the first character that does not fit. */
+export function syntaxProblemAt(text: string, position: number): JsonSyntaxProblem {
+  const before = text.slice(0, position);
+  const lineStart = before.lastIndexOf('\n') + 1;
+  let line = 1;
+  for (let at = before.indexOf('\n'); at !== -1; at = before.indexOf('\n', at + 1)) line += 1;
+  const character = String.fromCodePoint(text.codePointAt(position) ?? 0);
+  const message = position >= text.length ? 'Unexpected end' : `Unexpected character '${character}'`;
+  return { message, position, line, column: position - lineStart + 1 };
 }

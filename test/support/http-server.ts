@@ -1,4 +1,4 @@
-/** The HTTP edge over a real store in a temporary folder, asked through `inject`, with a clock that the test moves. */
+/** The HTTP edge over a real store, by default in a temporary folder, asked through `inject`, with a clock that the test moves. */
 
 import { join } from 'node:path';
 import type { InjectOptions, LightMyRequestResponse } from 'fastify';
@@ -58,15 +58,14 @@ export type Sent = {
 export type TestServer = Awaited<ReturnType<typeof startServer>>;
 
 export async function startServer(
-  options: Partial<Omit<ServerParts, 'store'>> & { wrapStore?: (store: Store) => Store } = {},
+  options: Partial<ServerParts> & { wrapStore?: (store: Store) => Store } = {},
 ) {
   const { wrapStore = (store: Store) => store, ...parts } = options;
   const folder = temporaryFolder();
-  const store = wrapStore(openSqliteStore({ file: join(folder.path, 'orderhook.sqlite') }));
+  const store = wrapStore(parts.store ?? openSqliteStore({ file: join(folder.path, 'orderhook.sqlite') }));
   const callee = new FakeCallee();
   const time = { now: Date.UTC(2026, 0, 5, 9) };
   const serverParts: ServerParts = {
-    store,
     caller: callee,
     // No name is asked for outside of the test.
     resolve: async () => [{ address: '8.8.8.8', family: 4 }],
@@ -79,6 +78,7 @@ export async function startServer(
     metrics: async () => 'orderhook_up 1\n',
     adminKey: ADMIN_KEY,
     ...parts,
+    store,
   };
   const app = await createServer(serverParts);
 
