@@ -32,7 +32,11 @@ describe('a connection', () => {
     scheduleId = await server.createSchedule(await server.createInterface());
     port = Number(new URL(await server.app.listen({ host: '127.0.0.1', port: 0 })).port);
   });
-  after(() => server.close());
+  after(async () => {
+    // What a failed test left open would hold the end.
+    server.app.server.closeAllConnections();
+    await server.close();
+  });
 
   /** A client, and what it was told until its connection ended. */
   function client(text = '', options: { pauseReading?: boolean } = {}) {
