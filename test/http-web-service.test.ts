@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { after, before, beforeEach, describe, it } from 'node:test';
 import { gunzipSync, inflateSync } from 'node:zlib';
 import { SignJWT } from 'jose';
 import { encodingFor } from '../src/http/compression.ts';
@@ -24,6 +24,10 @@ describe('the web service', () => {
     await server.put(`${VENUE}/orders/${LARGEST}`, ORDER);
   });
   after(() => server.close());
+  // Refused tokens are counted for each minute.
+  beforeEach(() => {
+    server.time.now += 60_000;
+  });
 
   const ORDER =
     `{"orderId":${LARGEST}, "orderState":"CLOSED","saleAmount":4.10,"operationDatas":[{"operationId":12345678901234567890}],` +

@@ -355,7 +355,7 @@ describe('docs/integrate.md beside a running service', () => {
       ['no token', async () => undefined],
       ['not a JWT', async () => secret],
       ['another algorithm', () => sign({}, { alg: 'HS512' })],
-      ['a claim is missing', () => sign({ aud: ['OP'] })],
+      ['a claim is missing', () => sign({ aud: 7 as never })],
       ['more than 900 s', () => sign({ exp: seconds() + 960 })],
       ['expired', () => sign({ iat: seconds() - 90, exp: seconds() - 30 })],
       ['from the future', () => sign({ iat: seconds() + 60, exp: seconds() + 90 })],
@@ -394,14 +394,12 @@ describe('docs/integrate.md beside a running service', () => {
     assert.deepEqual(problem, ['type', 'title', 'status', 'code', 'detail', 'requestId']);
   });
 
-  test('iat and exp may be in milliseconds', {
-    todo: 'edition 2 of the contract, built elsewhere',
-  }, async () => {
+  test('iat and exp may be in milliseconds', async () => {
     const token = await sign({ iat: Date.now(), exp: Date.now() + 60_000 });
     assert.equal((await read(token, '{"orderId": 999}')).status, 200);
   });
 
-  test('an interface has attemptsMax', { todo: 'edition 2 of the contract, built elsewhere' }, async () => {
+  test('an interface has attemptsMax', async () => {
     await open('127.0.0.1:9');
     const id = await addInterface({ url: 'http://127.0.0.1:9/${orderId}', active: false, attemptsMax: 24 });
     assert.equal((await service.call('GET', `${VENUE}/interfaces/${id}`)).attemptsMax, 24);
