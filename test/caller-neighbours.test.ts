@@ -39,6 +39,8 @@ describe('a callee that floods', () => {
       ['', {}],
       [' over TLS', { callee: { tls }, extraCa: authority.certificate }],
     ] as const) {
+      // The others end each connection, so that this process makes both sides of a TLS handshake for each of their calls.
+      if (how !== '' && what !== 'short bodies in chunks of one byte') continue;
       it(`${what}${how}, eight at once, does not stop the others`, () => {
         const flood: Script = (socket) => socket.write(bytes);
         return withCallee(

@@ -100,6 +100,14 @@ test('the environment is read in one place, and SQL is in the store only', () =>
   assert.deepEqual(sql, []);
 });
 
+test('no table is an object that any text could look into', () => {
+  // `valueOf` and `constructor` are in every object: a table by text is a Map.
+  const tables = SOURCES.filter((file) =>
+    /^(export )?const \w+: (Readonly<)?Record<string,/m.test(read(file)),
+  );
+  assert.deepEqual(tables, []);
+});
+
 test('package-lock.json holds no download addresses', () => {
   assert.doesNotMatch(read('package-lock.json'), /"resolved"/);
 });

@@ -22,10 +22,13 @@ import { describeNameError } from './name-error.ts';
  */
 export function destinationOf(url: string): string {
   const { hostname, port, protocol } = new URL(url);
-  return `${hostname}:${port === '' ? DEFAULT_PORTS[protocol] : port}`;
+  return `${hostname}:${port === '' ? DEFAULT_PORTS.get(protocol) : port}`;
 }
 
-const DEFAULT_PORTS: Record<string, number> = { 'http:': 80, 'https:': 443 };
+const DEFAULT_PORTS: ReadonlyMap<string, number> = new Map([
+  ['http:', 80],
+  ['https:', 443],
+]);
 
 /**
  * What somebody typed to ask for a proxy opening: `host:port`, or a whole http(s) URL, whose path counts for nothing.
@@ -70,7 +73,7 @@ export function checkDestinationText(text: string): { destination: string } | { 
       `The host in ${JSON.stringify(typed)} is wrong: write host:port, such as example.com:443 or [2606:4700::1111]:443`,
     );
   }
-  const port = portText ?? DEFAULT_PORTS[`${scheme}:`];
+  const port = portText ?? DEFAULT_PORTS.get(`${scheme}:`);
   if (port === undefined) {
     return refuse('destination_port_missing', `The port is missing: write it too, such as ${hostname}:443`);
   }

@@ -407,6 +407,7 @@ export class History {
     const selection = this.#random.pick<ResendSelection>([
       { kind: 'orders', orderIds: chosen },
       { kind: 'abandoned' },
+      { kind: 'owed' },
       { kind: 'closed_between', from: 0, to: Number.MAX_SAFE_INTEGER },
     ]);
     this.#tell(`resend ${JSON.stringify(selection)} at ${side.external.id}`);
