@@ -16,7 +16,7 @@ import { DescriptorWatch } from './descriptor-watch.ts';
 import { type EngineThread, type EngineThreadOptions, startEngineThread } from './engine-thread.ts';
 import { createServer, createSystemServer } from './http/server.ts';
 import { createSetupLink } from './http/setup.ts';
-import { createVault } from './http/vault.ts';
+import { createVault, type Vault } from './http/vault.ts';
 import { AppError, StartError } from './model/app-error.ts';
 import { systemClock } from './model/clock.ts';
 import { Releasers } from './model/releasers.ts';
@@ -70,6 +70,9 @@ export async function startService(
     const store = await openStore(database, { log, asked });
     releasers.push(() => store.close());
 
+    const vault = createVault(encryptionKey);
+    checkVault(vault, await store.anySealedSecret());
+
     // For previews and test calls only: deliveries are the engine's.
     const caller = createCaller({
       userAgent: USER_AGENT,
@@ -90,7 +93,7 @@ export async function startService(
       store,
       importStore: orderWriter ?? store,
       caller: callerUntil(ending.signal, caller),
-      vault: createVault(encryptionKey),
+      vault,
       ...(setup ? { setup } : {}),
       limits: { webServiceCallsPerMinute: settings.webServiceCallsPerMinute },
       ...systemParts(settings, { store, engine, log, releasers, ending: ending.signal }),
@@ -141,6 +144,20 @@ export async function startWorker(
       broken: engine.died,
     };
   });
+}
+
+/** @throws StartError for a key that does not open what is there: every partner would be refused, one by one */
+function checkVault(vault: Vault, sealed: string | undefined): void {
+  if (sealed === undefined) return;
+  try {
+    vault.open(sealed);
+  } catch (error) {
+    throw new StartError(
+      "The encryption key does not open the partners' secrets that are there: give all nodes the key that sealed them, " +
+        'as ORDERHOOK_ENCRYPTION_KEY or as the file encryption.key in the data folder.',
+      { cause: error },
+    );
+  }
 }
 
 /** Gives back what was begun of a start that failed; its error is the one to tell. */
