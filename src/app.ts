@@ -19,7 +19,7 @@ import { createFilterThread } from './filter-thread.ts';
 import { type CallSlots, OwnCallSlots } from './http/call-slots.ts';
 import { createServer, createSystemServer } from './http/server.ts';
 import { createSetupLink } from './http/setup.ts';
-import { createVault } from './http/vault.ts';
+import { createVault, type Vault } from './http/vault.ts';
 import { AppError, StartError } from './model/app-error.ts';
 import { systemClock } from './model/clock.ts';
 import { Releasers } from './model/releasers.ts';
@@ -76,6 +76,9 @@ export async function startService(
     const names = createNames({ limitMs: settings.connectTimeoutMs });
     releasers.push(() => names.close());
 
+    const vault = createVault(encryptionKey);
+    checkVault(vault, await store.anySealedSecret());
+
     // For test calls only: deliveries are the engine's.
     const caller = createCaller({
       userAgent: USER_AGENT,
@@ -102,7 +105,7 @@ export async function startService(
       caller: callerUntil(ending.signal, caller),
       resolve: names.resolve,
       hasEgressProxy: settings.egressProxy !== undefined,
-      vault: createVault(encryptionKey),
+      vault,
       ...(setup ? { setup } : {}),
       askFilter: (question) => filters.ask(question),
       callSlots: engine.callSlots(),
@@ -158,6 +161,20 @@ export async function startWorker(
       broken: engine.died,
     };
   });
+}
+
+/** @throws StartError for a key that does not open what is there: every partner would be refused, one by one */
+function checkVault(vault: Vault, sealed: string | undefined): void {
+  if (sealed === undefined) return;
+  try {
+    vault.open(sealed);
+  } catch (error) {
+    throw new StartError(
+      "The encryption key does not open the partners' secrets that are there: give all nodes the key that sealed them, " +
+        'as ORDERHOOK_ENCRYPTION_KEY or as the file encryption.key in the data folder.',
+      { cause: error },
+    );
+  }
 }
 
 /** Gives back what was begun of a start that failed; its error is the one to tell. */

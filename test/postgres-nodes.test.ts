@@ -43,8 +43,8 @@ describe('starting', () => {
     await server.query('CREATE ROLE nobody LOGIN; REVOKE CREATE ON DATABASE postgres FROM PUBLIC', url);
     const wrong: [url: string, message: RegExp][] = [
       [url.replace('//postgres', '//nobody'), /may not create the schema orderhook/],
-      [url.replace('//postgres', '//unknown'), /cannot be opened: .*unknown/],
-      [`${url}x`, /cannot be opened: .*does not exist/],
+      [url.replace('//postgres', '//unknown'), /cannot be used\. Tried .*unknown/],
+      [`${url}x`, /cannot be used\. Tried .*does not exist/],
       ['mysql://host/db', /must look like postgres:/],
       [`${url}?target_session_attrs=standby`, /must have target_session_attrs=read-write or primary/],
     ];

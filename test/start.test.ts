@@ -124,6 +124,25 @@ describe('a start that fails says why in one line', () => {
     assertOneLine(await serve({}), /encryption\.key does not hold a key of 64 hexadecimal digits\./);
   });
 
+  for (const kind of ['SQLite', 'PostgreSQL'] as const) {
+    test(`the key does not open the secrets that are there, ${kind}`, async (t) => {
+      const settings: Record<string, string> =
+        kind === 'SQLite' ? {} : { ORDERHOOK_DATABASE_URL: await server.database() };
+      const first = await ServiceProcess.start(join(folder.path, 'data'), settings);
+      t.after(() => first.stop('SIGKILL'));
+      await first.call('POST', '/institutions', { code: 'A', name: 'A' });
+      await first.call('POST', '/institutions/A/partners', { partner: 'ACME', operator: 'OP' });
+      assert.equal(await first.stop(), 0);
+      const another = { ...settings, ORDERHOOK_ENCRYPTION_KEY: 'ab'.repeat(32) };
+      assertOneLine(
+        await serve(another),
+        /The encryption key does not open the partners' secrets that are there/,
+      );
+      const same = await ServiceProcess.start(join(folder.path, 'data'), settings);
+      assert.equal(await same.stop(), 0);
+    });
+  }
+
   for (const command of ['serve', 'worker'] as const) {
     test(`the port of a ${command} is in use`, async (t) => {
       const taken = createServer();

@@ -1344,9 +1344,11 @@ export function storeContract(name: string, open: OpenStore): void {
         assert.deepEqual(await store.partnersNamed('P', 'O'), [partner]);
         assert.deepEqual(await store.partnersNamed('P', 'X'), []);
         assert.deepEqual((await store.partners(venue.id, { limit: 9 })).items, [partner]);
+        assert.equal(await store.anySealedSecret(), partner.sealedSecret);
         assert.equal(await store.deletePartner(venue.id + 1, partner.id), false);
         assert.equal(await store.deletePartner(venue.id, partner.id), true);
         assert.deepEqual(await store.partnersNamed('P', 'O'), []);
+        assert.equal(await store.anySealedSecret(), undefined);
       });
 
       test('a key is found by its hash and ends when deleted', async () => {

@@ -232,6 +232,8 @@ export interface PartnerStore {
   /** Of every institution: who signs as `partner` for `operator`. */
   partnersNamed(partner: string, operator: string): Promise<Partner[]>;
   deletePartner(institutionId: InstitutionId, id: number): Promise<boolean>;
+  /** A sealed secret of whichever partner; undefined: there is none. To see whether a key opens what is there. */
+  anySealedSecret(): Promise<string | undefined>;
 }
 
 export interface ApiKeyStore {

@@ -28,7 +28,7 @@ export type NodeOptions = {
 export class NodeProcess {
   readonly spawnedAt = performance.now();
   readonly command: 'serve' | 'worker';
-  /** The address, when it is ready, empty for a worker; rejects when the process ends before. */
+  /** The address, when it is ready; rejects when the process ends before. */
   readonly ready: Promise<string>;
   readyAt: number | undefined;
   /** What it wrote to standard error. */
@@ -63,10 +63,10 @@ export class NodeProcess {
     });
     const address = new Promise<string>((resolve) => {
       createInterface({ input: child.stdout }).on('line', (line) => {
-        const found = / is ready(?: at (\S+))?$/.exec(line);
+        const found = / is ready at (\S+)$/.exec(line);
         if (!found) return;
         this.readyAt = performance.now();
-        resolve(found[1] ?? '');
+        resolve(found[1] as string);
       });
     });
     this.ready = Promise.race([

@@ -140,7 +140,8 @@ export class NodesUnderLoad {
       (address) => {
         this.readyMs.push(performance.now() - process.spawnedAt);
         if (process.hasEnded) return;
-        one.address = address;
+        // A worker has an address, and no API behind it.
+        if (process.command === 'serve') one.address = address;
         this.#moveLoad();
       },
       () => {}, // whoever waits for it hears of it

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 const MAIN = join(import.meta.dirname, '../../src/main.ts');
-const START_MS = 20_000;
+const START_MS = 40_000;
 
 export type Finished = { readonly code: number | null; readonly stdout: string; readonly stderr: string };
 
@@ -57,7 +57,10 @@ export class ServiceProcess {
     const child = spawn(process.execPath, [MAIN, 'serve'], { env, stdio: ['ignore', 'pipe', 'inherit'] });
     const lines: string[] = [];
     const address = await new Promise<string>((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error('serve was not ready in time')), START_MS);
+      const late = setTimeout(() => {
+        child.kill('SIGKILL'); // nobody else would
+        reject(new Error('serve was not ready in time'));
+      }, START_MS);
       child.once('exit', (code) => reject(new Error(`serve ended with code ${code}`)));
       createInterface({ input: child.stdout as NonNullable<typeof child.stdout> }).on('line', (line) => {
         lines.push(line);

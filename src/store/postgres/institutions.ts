@@ -46,6 +46,9 @@ export function partnerStore(db: Database): PartnerStore {
   const named = db.reading(
     'SELECT * FROM orderhook.partners WHERE partner = $1 AND operator = $2 ORDER BY institution_id',
   );
+  const anySealed = db.reading(
+    'SELECT sealed_secret FROM orderhook.partners WHERE institution_id > 0 ORDER BY institution_id, partner_id LIMIT 1',
+  );
   const remove = db.writing('DELETE FROM orderhook.partners WHERE institution_id = $1 AND partner_id = $2');
   return {
     async createPartner({ institutionId, partner, operator, sealedSecret, createdAt }) {
@@ -61,6 +64,10 @@ export function partnerStore(db: Database): PartnerStore {
     async partnersNamed(partner, operator) {
       return (await named.rows(partner, operator)).map(toPartner);
     },
+    async anySealedSecret() {
+      return (await anySealed.row())?.sealed_secret as string | undefined;
+    },
+
     async deletePartner(institutionId, id) {
       return (await remove.count(institutionId, id)) === 1;
     },

@@ -49,6 +49,9 @@ export function partnerStore(db: Database): PartnerStore {
   );
   const named = db.prepare('SELECT * FROM partners WHERE partner = ? AND operator = ?');
   const remove = db.prepare('DELETE FROM partners WHERE institution_id = ? AND partner_id = ?');
+  const anySealed = db.prepare(
+    'SELECT sealed_secret FROM partners WHERE institution_id > 0 ORDER BY institution_id, partner_id LIMIT 1',
+  );
   return {
     async createPartner({ institutionId, partner, operator, sealedSecret, createdAt }) {
       return db.write(() =>
@@ -64,6 +67,10 @@ export function partnerStore(db: Database): PartnerStore {
     async partnersNamed(partner, operator) {
       return db.read(() => named.all(partner, operator)).map(toPartner);
     },
+    async anySealedSecret() {
+      return db.read(() => anySealed.get())?.sealed_secret as string | undefined;
+    },
+
     async deletePartner(institutionId, id) {
       return db.write(() => remove.run(institutionId, id).changes === 1);
     },
