@@ -108,7 +108,7 @@ export async function startService(
       vault,
       ...(setup ? { setup } : {}),
       askFilter: (question) => filters.ask(question),
-      callSlots: engine.callSlots(),
+      callSlots: engine.callSlots(ending.signal),
       limits: {
         webServiceCallsPerMinute: settings.webServiceCallsPerMinute,
         webServiceLimitStatus: settings.webServiceLimitStatus,
@@ -243,10 +243,11 @@ class EngineSlot {
    * Test calls and deliveries share the concurrency of an interface where this node works it. Where another node does, or
    * none, test calls have as many slots of their own: nodes do not ask each other before a call.
    */
-  callSlots(): CallSlots {
+  callSlots(ending: AbortSignal): CallSlots {
     const own = new OwnCallSlots();
     return {
       reserve: async (institutionId, interfaceId, concurrency) => {
+        if (ending.aborted) throw stoppingError();
         const taken = (await this.#thread?.reserveSlot(institutionId, interfaceId)) ?? 'elsewhere';
         if (taken === 'elsewhere') return own.reserve(institutionId, interfaceId, concurrency);
         return taken === 'full' ? undefined : taken;
@@ -290,12 +291,16 @@ function systemParts(
   };
 }
 
+function stoppingError(): AppError {
+  return new AppError('store_unavailable', 'The service is stopping: no call starts any more.');
+}
+
 /** No call starts once the process was asked to end, test calls included. */
 export function callerUntil(ending: AbortSignal, caller: Pick<Caller, 'call'>): Pick<Caller, 'call'> {
   return {
     call(...given) {
       if (ending.aborted) {
-        throw new AppError('store_unavailable', 'The service is stopping: no call starts any more.');
+        throw stoppingError();
       }
       caller.call(...given);
     },

@@ -56,14 +56,21 @@ export function openFile(choice: FileChoice): Store {
   }
 }
 
-function openServer(
+async function openServer(
   { url, listen, startWaitMs }: ServerChoice,
   opening: OpeningStore,
   more: Pick<PostgresStoreOptions, 'readsForAnother'>,
 ): Promise<Store> {
-  const onEvent = databaseEventLog(opening.log);
-  return openWhenUp(() => openPostgresStore({ url, listen, onEvent, ...more }), {
+  const tell = databaseEventLog(opening.log);
+  // Until it is open, whoever waits for it says what is the matter.
+  let isOpen = false;
+  const onEvent: PostgresStoreOptions['onEvent'] = (event) => {
+    if (isOpen) tell(event);
+  };
+  const store = await openWhenUp(() => openPostgresStore({ url, listen, onEvent, ...more }), {
     ...opening,
     waitMs: startWaitMs,
   });
+  isOpen = true;
+  return store;
 }
