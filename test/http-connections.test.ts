@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { CONNECTION_LIMITS, type ConnectionLimits } from '../src/http/connections.ts';
 import { ADMIN_KEY, startServer, type TestServer, VENUE } from './support/http-server.ts';
+import { temporaryFolder } from './support/temporary-folder.ts';
 import { until } from './support/until.ts';
 
 /** So short that a test waits for nothing, and far enough from each other to tell which one it was. */
@@ -226,6 +229,67 @@ describe('a connection', () => {
     );
     await isGone(socket);
     assert.match(answer(), /^HTTP\/1\.1 200 /);
+  });
+});
+
+describe('an unreadable request', () => {
+  it('is gone soon after it was told so, whatever the other limits are', async () => {
+    const server = await startServer({ connectionLimits: { lingerMs: 50 } });
+    try {
+      const port = Number(new URL(await server.app.listen({ host: '127.0.0.1', port: 0 })).port);
+      const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+      socket.on('error', () => {}).resume();
+      const closed = once(server.app.server, 'connection').then(([accepted]) =>
+        once(accepted as Socket, 'close'),
+      );
+      socket.write('NONSENSE\r\n\r\n');
+      await closed;
+      socket.destroy();
+    } finally {
+      await server.close();
+    }
+  });
+});
+
+describe('a service without descriptors for more connections', () => {
+  it('goes on, and accepts again when there are some', {
+    skip: process.platform !== 'linux' && 'needs ulimit',
+  }, async () => {
+    const folder = temporaryFolder();
+    const command = 'ulimit -n 80; exec "$0" src/main.ts serve';
+    const child = spawn('sh', ['-c', command, process.execPath], {
+      cwd: join(import.meta.dirname, '..'),
+      env: { ...process.env, ORDERHOOK_DATA: folder.path, ORDERHOOK_PORT: '0', ORDERHOOK_ADMIN_KEY: 'x' },
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const exited = once(child, 'exit');
+    try {
+      let printed = '';
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        printed += text;
+      });
+      const address = () => / is ready at (\S+)/.exec(printed)?.[1];
+      await until('it is ready', () => address() !== undefined);
+      const { port } = new URL(address() as string);
+      const sockets = Array.from({ length: 120 }, () =>
+        connect(Number(port), '127.0.0.1').on('error', () => {}),
+      );
+      // Those that found no descriptor are closed at once.
+      await until('some are refused', () => sockets.some(({ closed }) => closed));
+      for (const socket of sockets) socket.destroy();
+      await until('it answers again', async () =>
+        fetch(`${address()}/healthz`).then(
+          ({ ok }) => ok,
+          () => false,
+        ),
+      );
+      assert.equal(child.exitCode, null);
+    } finally {
+      child.kill('SIGTERM');
+      const [code] = await exited;
+      folder.remove();
+      assert.equal(code, 0);
+    }
   });
 });
 

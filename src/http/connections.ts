@@ -51,7 +51,7 @@ const CHUNK_BYTES_MIN = 16;
 
 /** Between two looks at all connections: no limit is overrun by much more. */
 export function lookEveryMs(limits: ConnectionLimits): number {
-  return Math.min(LOOK_EVERY_MS_MAX, ...Object.values(limits).map((ms) => ms / 4));
+  return Math.ceil(Math.min(LOOK_EVERY_MS_MAX, ...Object.values(limits).map((ms) => ms / 4)));
 }
 
 type Exchange = {

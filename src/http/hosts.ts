@@ -66,7 +66,13 @@ const PROXY_HEADER =
   /^(?:via|forwarded|x-(?:forwarded|original|envoy|arr|proxy)(?:-.*)?|(?:cf|wl-proxy|proxy-client)-.*|.*-(?:ip|ipv4|ipv6|clientip|remote-addr|remote-address|external-address)|x-remote-.*)$/;
 
 /** From this very machine, and not through a proxy on it, behind which everybody is. */
-export function isFromThisMachine({ headers, socket }: Pick<IncomingMessage, 'headers' | 'socket'>): boolean {
+export function isFromThisMachine({
+  headers,
+  httpVersion,
+  socket,
+}: Pick<IncomingMessage, 'headers' | 'httpVersion' | 'socket'>): boolean {
+  // nginx adds nothing unless it is told to; but it speaks as nobody else does any more.
+  if (httpVersion === '1.0') return false;
   if (!/^(?:::ffff:)?127\.|^::1$/.test(socket.remoteAddress ?? '')) return false;
   return !Object.keys(headers).some((name) => PROXY_HEADER.test(name));
 }
