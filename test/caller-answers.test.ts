@@ -39,6 +39,10 @@ describe(`answers as data (cuts of seed ${SEED})`, () => {
           }
           const slow = readAnswer(bytes, everyByte(bytes.length));
           assert.deepEqual(readingOf(slow), readingOf(whole), 'byte by byte');
+          const known = noKnownHead();
+          for (const what of ['with a head that is not known yet', 'with one that is']) {
+            assert.deepEqual(readingOf(readAnswer(bytes, [], { known })), readingOf(whole), what);
+          }
           if ('protocol' in expect) assert.equal(slow.overAt, bytes.length, 'refused at the last byte');
           if ('keepsAlive' in expect && slow.end === 'whole')
             assert.equal(slow.overAt, bytes.length - (expect.beyond ?? 0), 'over where it ends');
@@ -235,7 +239,10 @@ describe('an answer', () => {
     }
     const known = noKnownHead();
     const plain = bytesOf('HTTP/1.1 204 No\r\n\r\n');
+    assert.equal(readAnswer(plain, [], { known }).end, 'whole');
     const stray = bytesOf('\r\nHTTP/1.1 204 No\r\n\r\n');
+    const halfLineEnd = readAnswer(bytesOf('\rHTTP/1.1 204 No\r\n\r\n'), [1], { known });
+    assert.equal(halfLineEnd.end, 'protocol');
     for (const [bytes, idleMs] of [
       [plain, 1_000],
       [stray, 0],
@@ -283,6 +290,18 @@ describe('an answer', () => {
       const { heldBytesMax, ...result } = readAnswer(bytes, everyByte(bytes.length));
       assert.equal(result.end, end);
       assert.ok(heldBytesMax <= 64 * 1024, `${heldBytesMax} bytes`);
+    }
+  });
+
+  it('has no line of sizes over its limit, wherever it is cut', () => {
+    for (const [zeros, end] of [
+      [16 * 1024 - 3, 'whole'],
+      [16 * 1024 - 2, 'protocol'],
+      [16 * 1024 - 1, 'protocol'],
+    ] as const) {
+      const bytes = bytesOf([head(['Transfer-Encoding: chunked']), ['0', zeros], '2\r\nok\r\n0\r\n\r\n']);
+      assert.equal(readAnswer(bytes).end, end, `${zeros} zeros`);
+      assert.equal(readAnswer(bytes, everyByte(bytes.length)).end, end, `${zeros} zeros, byte by byte`);
     }
   });
 

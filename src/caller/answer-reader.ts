@@ -40,7 +40,15 @@ export function noKnownHead(): KnownHead {
   return { bytes: Buffer.alloc(0), head: undefined };
 }
 
-type State = 'blank_lines' | 'head' | 'length' | 'chunks' | 'trailers' | 'until_close' | 'over';
+type State =
+  | 'blank_lines'
+  | 'blank_line_end'
+  | 'head'
+  | 'length'
+  | 'chunks'
+  | 'trailers'
+  | 'until_close'
+  | 'over';
 
 export class AnswerReader {
   readonly #known: KnownHead;
@@ -50,8 +58,6 @@ export class AnswerReader {
   /** The first part of a head whose end has not come. It grows by doubling, so that trickling bytes are copied twice at most. */
   #held: Buffer | undefined;
   #heldBytes = 0;
-  /** A carriage return came, alone so far, where a blank line may be. */
-  #isInBlankLine = false;
   /** Something came that a careful client takes and no careful callee sends. */
   #isOdd = false;
   /** What the body may still have. */
@@ -72,7 +78,6 @@ export class AnswerReader {
     this.#state = 'blank_lines';
     this.#held = undefined;
     this.#heldBytes = 0;
-    this.#isInBlankLine = false;
     this.#isOdd = false;
     this.#headLeft = ANSWER_HEAD_BYTES_MAX;
     this.#wireLeft = ANSWER_WIRE_BYTES_MAX;
@@ -115,6 +120,7 @@ export class AnswerReader {
     while (at < end && this.#state !== 'over') {
       switch (this.#state) {
         case 'blank_lines':
+        case 'blank_line_end':
           at = this.#readBlankLines(bytes, at, end, sink);
           break;
         case 'head':
@@ -155,20 +161,24 @@ export class AnswerReader {
       }
     }
     const limit = Math.min(end, from + this.#headLeft);
+    let isInside = this.#state === 'blank_line_end';
     let at = from;
     for (; at < limit; at += 1) {
       const byte = bytes[at];
-      if (byte === LINE_FEED) this.#isInBlankLine = false;
-      else if (this.#isInBlankLine) throw this.#refusal('no status line', bytes, at, at, end);
-      else if (byte === CARRIAGE_RETURN) this.#isInBlankLine = true;
-      else {
-        this.#headScanner.beginHead();
-        this.#state = 'head';
-        break;
-      }
+      if (byte === LINE_FEED) isInside = false;
+      else if (isInside) throw this.#refusal('no status line', bytes, at, at, end);
+      else if (byte === CARRIAGE_RETURN) isInside = true;
+      else break;
       this.#isOdd = true;
     }
-    this.#takeOfHeads(at - from, at < end && this.#state === 'blank_lines');
+    this.#headLeft -= at - from;
+    if (at === limit) {
+      this.#state = isInside ? 'blank_line_end' : 'blank_lines';
+      if (at < end) throw tooLong();
+    } else {
+      this.#headScanner.beginHead();
+      this.#state = 'head';
+    }
     return at;
   }
 
@@ -176,23 +186,22 @@ export class AnswerReader {
     const scanner = this.#headScanner;
     const at = scanner.scan(bytes, from, Math.min(end, from + this.#headLeft));
     if (scanner.wrong !== undefined) throw this.#refusal(scanner.wrong, bytes, from, at, end);
-    this.#takeOfHeads(at - from, at < end && !scanner.isDone);
+    this.#headLeft -= at - from;
     if (!scanner.isDone) {
+      if (at < end) throw tooLong();
       this.#hold(bytes, from, at);
       return at;
     }
     if (scanner.status < 200) {
       // Not the answer yet.
+      this.#held = undefined;
       this.#heldBytes = 0;
       this.#isOdd = true;
       this.#state = 'blank_lines';
       return at;
     }
-    if (this.#heldBytes > 0) this.#hold(bytes, from, at);
-    const head =
-      this.#held !== undefined && this.#heldBytes > 0
-        ? this.#held.subarray(0, this.#heldBytes)
-        : bytes.subarray(from, at);
+    if (this.#held !== undefined) this.#hold(bytes, from, at);
+    const head = this.#held?.subarray(0, this.#heldBytes) ?? bytes.subarray(from, at);
     this.#held = undefined;
     const parsed = parseAnswerHead(head.toString(), scanner.isOdd);
     if (head.length <= KNOWN_HEAD_BYTES_MAX) {
@@ -250,17 +259,12 @@ export class AnswerReader {
     const scanner = this.#headScanner;
     const at = scanner.scan(bytes, from, Math.min(end, from + this.#headLeft));
     if (scanner.wrong !== undefined) throw new ProtocolError(`${scanner.wrong}, in a trailer`);
-    this.#takeOfHeads(at - from, at < end && !scanner.isDone);
+    this.#headLeft -= at - from;
     if (scanner.isDone) {
       this.#isOdd ||= scanner.isOdd;
       this.#state = 'over';
-    }
+    } else if (at < end) throw tooLong();
     return at;
-  }
-
-  #takeOfHeads(count: number, isTooLong: boolean): void {
-    this.#headLeft -= count;
-    if (isTooLong) throw new ProtocolError(`heads of more than ${ANSWER_HEAD_BYTES_MAX} bytes`);
   }
 
   /** What came is overwritten by what comes next. */
@@ -284,4 +288,8 @@ export class AnswerReader {
     const behind = bytes.subarray(at, Math.min(end, at + SHOWN_BYTES_MAX));
     return new ProtocolError(`${wrong}: ${quote(Buffer.concat([line, behind]).toString())}`);
   }
+}
+
+function tooLong(): ProtocolError {
+  return new ProtocolError(`heads of more than ${ANSWER_HEAD_BYTES_MAX} bytes`);
 }

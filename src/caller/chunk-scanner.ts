@@ -87,17 +87,22 @@ export class ChunkScanner {
           if (digit === NO_DIGIT) {
             if (at === lineStart) wrong = NO_SIZE;
             state = AFTER_SIZE;
-            // Nearly always its line ends here.
-            if (left > 0 && at + 2 < end && byte === CARRIAGE_RETURN && bytes[at + 1] === LINE_FEED) {
-              state = DATA;
-              at += 2;
-            }
           } else if (left > SIZE_BEFORE_LAST_DIGIT_MAX) wrong = 'a chunk of a size beyond counting';
           else {
             // There were zeros only, and more digits follow.
             if (left === 0 && at > lineStart) this.isOdd = true;
             left = left * 16 + digit;
             at += 1;
+            // Nearly always its line ends here.
+            if (
+              left > 0 &&
+              at + 1 < Math.min(end, lineStart + LINE_BYTES_MAX) &&
+              bytes[at] === CARRIAGE_RETURN &&
+              bytes[at + 1] === LINE_FEED
+            ) {
+              state = DATA;
+              at += 2;
+            }
           }
           break;
         }
@@ -137,7 +142,7 @@ export class ChunkScanner {
           left -= next - at;
           if (left === 0) state = AFTER_DATA;
           at = next;
-          if (left === 0 && at + 2 < end && bytes[at] === CARRIAGE_RETURN && bytes[at + 1] === LINE_FEED) {
+          if (left === 0 && at + 1 < end && bytes[at] === CARRIAGE_RETURN && bytes[at + 1] === LINE_FEED) {
             state = SIZE;
             at += 2;
             lineStart = at;
