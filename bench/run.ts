@@ -13,7 +13,17 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { atExit } from './support/owned.ts';
 
-const PROGRAMS = ['drain', 'put', 'import', 'latency', 'filter', 'memory', 'growth', 'interfaces'];
+const PROGRAMS = [
+  'drain',
+  'put',
+  'import',
+  'bad-imports',
+  'latency',
+  'filter',
+  'memory',
+  'growth',
+  'interfaces',
+];
 
 const { values, positionals } = parseArgs({
   options: { quick: { type: 'boolean' } },
