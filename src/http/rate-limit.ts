@@ -21,7 +21,7 @@ export class RateLimit {
   /** Counts a call. Undefined when it may go on, otherwise the whole seconds until one may. */
   take(key: string | number): number | undefined {
     const now = this.#clock();
-    this.#forgetWhatIsOver(now);
+    
     let window = this.#windows.get(key);
     if (window === undefined || window.endsAt <= now) {
       this.#windows.delete(key);
