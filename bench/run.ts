@@ -13,7 +13,17 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { atExit } from './support/owned.ts';
 
-const PROGRAMS = ['drain', 'put', 'import', 'latency', 'filter', 'memory', 'growth', 'neighbours'];
+const PROGRAMS = [
+  'drain',
+  'put',
+  'import',
+  'bad-imports',
+  'latency',
+  'filter',
+  'memory',
+  'growth',
+  'neighbours',
+];
 
 const { values, positionals } = parseArgs({
   options: { quick: { type: 'boolean' }, only: { type: 'string', multiple: true } },
