@@ -52,6 +52,7 @@ async function start(): Promise<{ engine: Engine; caller: ReturnType<typeof crea
     retentionMs: options.retentionMs,
     orderRetentionMs: options.orderRetentionMs,
     onExecutionEnd: metrics.executionEnded,
+    onShortage: metrics.shortageChanged,
   });
   await engine.start();
   return { engine, caller };

@@ -364,6 +364,8 @@ describe('a machine that is short of something', () => {
       await fixture.createSchedule(one, { ...CONTINUOUS, batchSize: 10_000 });
       interfaces.push(one);
     }
+    const told: boolean[] = [];
+    await fixture.restart({ onShortage: (isShort) => told.push(isShort) });
     const room = { descriptors: 20 };
     fixture.callee.outcome = () =>
       fixture.callee.running > room.descriptors ? unanswered('local') : answered();
@@ -386,6 +388,8 @@ describe('a machine that is short of something', () => {
     await fixture.close(Array.from({ length: 2_000 }, (_, index) => 1_000 + index));
     await fixture.clock.advance(30 * SECOND);
     assert.deepEqual(fixture.engine.readiness(), { ready: true });
+    assert.equal(told[0], true);
+    assert.equal(told.at(-1), false);
   });
 
   test('when nothing can be called at all, few calls are tried, and all are made when it is over', async () => {

@@ -190,6 +190,29 @@ export function serviceContract(name: string, makePlace: () => Promise<Place>): 
       );
     });
 
+    test('test calls and deliveries together stay within the concurrency; a test call that finds no room is 429', async () => {
+      const { code, interfaceId } = await service.setUp(callee.address, {
+        code: 'SLOTS',
+        interface: { concurrency: 1 },
+        schedule: { launch: 'AUTOMATIC', frequencyMinutes: 0 },
+      });
+      const release = Promise.withResolvers<void>();
+      callee.hold = () => release.promise;
+      await service.call('PUT', `/institutions/${code}/orders/1`, { orderId: 1, orderState: 'CLOSED' });
+      await until('the delivery runs', () => callee.calls.length === 1);
+      const testCall = () =>
+        service.request('POST', `/institutions/${code}/interfaces/${interfaceId}/test-call`, {
+          orderId: '1',
+        });
+      const refused = await testCall();
+      assert.deepEqual([refused.status, refused.body.code], [429, 'too_many_requests']);
+      assert.equal(callee.calls.length, 1);
+      callee.hold = () => undefined;
+      release.resolve();
+      await until('there is room', async () => (await testCall()).status === 200);
+      assert.equal(callee.calls.length, 2);
+    });
+
     test('a removed order is called where it waits or is owed, whatever the filter, and cannot be read back', async () => {
       const { code, interfaceId, scheduleId } = await service.setUp(callee.address, {
         code: 'REMOVED',

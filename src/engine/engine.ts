@@ -71,6 +71,8 @@ export type EngineParts = {
   /** The details of orders that were last stored before are removed; undefined: never. */
   readonly orderRetentionMs?: number | undefined;
   readonly onExecutionEnd?: (end: ExecutionEnd) => void;
+  /** Told when calls begin to wait because this machine is short of something, and when that is over. */
+  readonly onShortage?: (isShort: boolean) => void;
 };
 
 export interface Engine {
@@ -114,7 +116,7 @@ export function createEngine(parts: EngineParts): Engine {
   const { store, clock, log, leases = SOLE_NODE } = parts;
   const nodeId = randomUUID();
   const recorder = new Recorder({ store, nodeId, clock, log, onLost, onRefused });
-  const shortage = new Shortage({ clock, log });
+  const shortage = new Shortage({ clock, log, onChange: parts.onShortage });
   const ids = new ExecutionIds(store);
   const runners = new Map<InterfaceId, { institutionId: InstitutionId; runner: InterfaceRunner }>();
   /** Runners that start no call any more, until their calls have ended and what came of these is committed, or refused. */

@@ -19,6 +19,7 @@ const PAUSE_MS_MAX = 5_000;
 export class Shortage {
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #onChange: (isShort: boolean) => void;
   #running = 0;
   /** Calls at once; as many as anybody likes while nothing is short. */
   #limit = Number.POSITIVE_INFINITY;
@@ -30,9 +31,15 @@ export class Shortage {
   #cancelPause: (() => void) | undefined;
   #waiting = new Set<() => void>();
 
-  constructor(parts: { readonly clock: Clock; readonly log: Log }) {
+  /** `onChange`: told when it begins and when it is over. */
+  constructor(parts: {
+    readonly clock: Clock;
+    readonly log: Log;
+    readonly onChange?: ((isShort: boolean) => void) | undefined;
+  }) {
     this.#clock = parts.clock;
     this.#log = parts.log;
+    this.#onChange = parts.onChange ?? (() => {});
   }
 
   /** What is short, in words; undefined: nothing. */
@@ -74,6 +81,7 @@ export class Shortage {
     this.#because = detail;
     if (!wasShort) {
       this.#plenty = this.#running;
+      this.#onChange(true);
       this.#log.warn(
         { event: 'calls.short', because: detail, running: this.#running },
         'calls wait: this machine is short of something; no attempt is used up',
@@ -93,6 +101,7 @@ export class Shortage {
     this.#pauseMs = PAUSE_MS_MIN;
     if (this.#limit > this.#plenty) {
       this.#limit = Number.POSITIVE_INFINITY;
+      this.#onChange(false);
       this.#log.info({ event: 'calls.short_over' }, 'calls are made as before');
     }
     this.#tellWaiting();

@@ -4,6 +4,7 @@ import type { Execution } from '../model/entities.ts';
 
 export type EngineMetrics = {
   executionEnded(end: { readonly record: Execution }): void;
+  shortageChanged(isShort: boolean): void;
   text(): Promise<string>;
 };
 
@@ -38,7 +39,15 @@ export function createEngineMetrics(): EngineMetrics {
     buckets: [0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120, 600],
     registers,
   });
+  const shortage = new Gauge({
+    name: 'orderhook_calls_short',
+    help: '1 while calls wait because this machine is short of file descriptors, ports or memory.',
+    registers,
+  });
   return {
+    shortageChanged(isShort) {
+      shortage.set(isShort ? 1 : 0);
+    },
     executionEnded({ record }) {
       executions.inc({ status: record.status });
       deliveries.inc({ outcome: 'delivered' }, record.delivered);
