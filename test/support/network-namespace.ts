@@ -26,6 +26,8 @@ export class NetworkNamespace {
   create(): void {
     process.once('exit', this.remove);
     ip('netns', 'add', this.#name);
+    // A worker listens there.
+    ip('-n', this.#name, 'link', 'set', 'lo', 'up');
     this.#lay(this.#database, this.databaseHost, '10.203.7.2');
     this.#lay(this.#callee, this.calleeHost, '10.203.7.6');
   }
