@@ -105,7 +105,7 @@ export class PostgresServer {
       'listen_addresses=127.0.0.1',
       'unix_socket_directories=',
       'fsync=off', // the machine does not lose power during a test
-      'max_connections=60',
+      'max_connections=100',
       'shared_buffers=64MB',
       ...this.#settings,
     ];
