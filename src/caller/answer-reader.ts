@@ -104,7 +104,7 @@ export class AnswerReader {
     return this.#held?.length ?? 0;
   }
 
-  /** Of the answer that is whole: how long the connection may be kept for another request, at most; 0: not at all. */
+  /** How long the connection may be kept for another request once the answer is whole, at most; 0: not at all. */
   idleMs(otherwise: number): number {
     return this.#keepsAlive && !this.#isOdd ? (this.#keepAliveMs ?? otherwise) : 0;
   }

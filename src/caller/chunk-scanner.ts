@@ -45,9 +45,9 @@ export class ChunkScanner {
   dataStart = 0;
   dataEnd = 0;
   #state = DONE;
-  /** Of the chunk's data, what has not come; before that its size, as far as its digits came. */
+  /** What has not come of the chunk's data; before that its size, as far as its digits came. */
   #left = 0;
-  /** Of the line with the size, what came. */
+  /** What came of the line with the size. */
   #lineBytes = 0;
 
   begin(): void {
