@@ -59,16 +59,23 @@ type Exchange = {
   readonly response: ServerResponse;
   /** When the time of the body began; undefined while an import looks after it. */
   bodySince: number | undefined;
+  /** Told once when the body is late; the connection is there for a moment more. */
+  onLate: (() => void) | undefined;
   /** When the answer was first seen to be under way. */
   answerSince: number | undefined;
 };
-type Connection = { readonly exchanges: Set<Exchange>; idleSince: number; hadRequest: boolean };
+type Connection = {
+  /** In the order in which they came and are answered. More than one only where a client does not wait for its answers. */
+  readonly exchanges: Exchange[];
+  hadRequest: boolean;
+  /** When it was first seen that there is nothing to do. */
+  idleSince: number | undefined;
+};
 
 export class ConnectionWatch {
   readonly #limits: ConnectionLimits;
   readonly #now: () => number;
   readonly #connections = new Map<Socket, Connection>();
-  readonly #exchanges = new WeakMap<IncomingMessage, Exchange>();
 
   /** From now on, until the server closes. */
   constructor(server: Server, limits: ConnectionLimits, now: () => number = () => performance.now()) {
@@ -82,63 +89,84 @@ export class ConnectionWatch {
 
   /** Whoever reads the body looks after its time, until the answer has begun. */
   letBodyTake(request: IncomingMessage): void {
-    const exchange = this.#exchanges.get(request);
+    const exchange = this.#exchangeOf(request);
     if (exchange) exchange.bodySince = undefined;
   }
 
+  /** Whoever reads the body is told when its time is over: so no body needs a timer of its own. */
+  tellLate(request: IncomingMessage, onLate: (() => void) | undefined): void {
+    const exchange = this.#exchangeOf(request);
+    if (exchange) exchange.onLate = onLate;
+  }
+
+  /** The next request is not read before this one has ended. */
+  #exchangeOf(request: IncomingMessage): Exchange | undefined {
+    const exchange = this.#connections.get(request.socket)?.exchanges.at(-1);
+    return exchange?.request === request ? exchange : undefined;
+  }
+
   #begin(socket: Socket): void {
-    this.#connections.set(socket, { exchanges: new Set(), idleSince: this.#now(), hadRequest: false });
+    this.#connections.set(socket, { exchanges: [], hadRequest: false, idleSince: this.#now() });
     socket.once('close', () => this.#connections.delete(socket));
   }
 
   #beginExchange(request: IncomingMessage, response: ServerResponse): void {
     const connection = this.#connections.get(request.socket);
     if (connection === undefined) return;
-    const exchange: Exchange = { request, response, bodySince: this.#now(), answerSince: undefined };
-    this.#exchanges.set(request, exchange);
-    connection.exchanges.add(exchange);
-    connection.hadRequest = true;
-    if (request.headers['transfer-encoding'] !== undefined) refuseCrumbs(request);
-    response.once('close', () => {
-      if (request.complete) this.#endExchange(connection, exchange);
+    // At once: what is kept until the next request comes makes the young generation of the heap expensive to clear.
+    response.once('close', () => forgetDone(connection));
+    const bodySince = this.#now();
+    connection.exchanges.push({
+      request,
+      response,
+      bodySince,
+      onLate: undefined,
+      answerSince: undefined,
     });
-  }
-
-  #endExchange(connection: Connection, exchange: Exchange): void {
-    connection.exchanges.delete(exchange);
-    connection.idleSince = this.#now();
+    connection.hadRequest = true;
+    connection.idleSince = undefined;
+    if (request.headers['transfer-encoding'] !== undefined) refuseCrumbs(request);
   }
 
   #look(): void {
     const now = this.#now();
     for (const [socket, connection] of this.#connections) {
-      for (const exchange of connection.exchanges) this.#lookAt(exchange, now);
       if (this.#isOver(connection, now)) socket.destroy();
-    }
-  }
-
-  /** What cannot be seen by events. */
-  #lookAt(exchange: Exchange, now: number): void {
-    if (exchange.response.headersSent) {
-      exchange.answerSince ??= now;
-      exchange.bodySince ??= now;
     }
   }
 
   #isOver(connection: Connection, now: number): boolean {
     const { headMs, bodyMs, idleMs, answerMs, lingerMs } = this.#limits;
+    forgetDone(connection);
     for (const exchange of connection.exchanges) {
-      const { request, response, bodySince, answerSince } = exchange;
-      const isAnswered = response.closed || response.writableFinished;
-      if (isAnswered && request.complete) this.#endExchange(connection, exchange);
-      // Whoever reads the body ends it first, so that the client can be told.
-      if (!request.complete && bodySince !== undefined && now - bodySince > bodyMs + lingerMs) return true;
-      if (!isAnswered && answerSince !== undefined && now - answerSince > answerMs) return true;
+      const { request, response } = exchange;
+      // Until those before it are done, it has no socket to be written to.
+      if (response.headersSent && response.socket) {
+        exchange.answerSince ??= now;
+        exchange.bodySince ??= now;
+      }
+      const { bodySince, answerSince } = exchange;
+      if (!request.complete && bodySince !== undefined && now - bodySince > bodyMs) {
+        exchange.onLate?.();
+        if (now - bodySince > bodyMs + lingerMs) return true;
+      }
+      if (!isAnswered(exchange) && answerSince !== undefined && now - answerSince > answerMs) return true;
     }
-    if (connection.exchanges.size > 0) return false;
+    if (connection.exchanges.length > 0) return false;
+    connection.idleSince ??= now;
     // Node.js ends it sooner, but for a client that sends line ends between two requests for ever, or reads nothing.
-    const restMs = headMs + (connection.hadRequest ? idleMs : 0) + lingerMs;
-    return now - connection.idleSince > restMs + lookEveryMs(this.#limits);
+    const restMs = headMs + (connection.hadRequest ? idleMs : 0) + lingerMs + lookEveryMs(this.#limits);
+    return now - connection.idleSince > restMs;
+  }
+}
+
+function isAnswered({ response }: Exchange): boolean {
+  return response.closed || response.writableFinished;
+}
+
+function forgetDone({ exchanges }: Connection): void {
+  for (let first = exchanges[0]; first && isAnswered(first) && first.request.complete; first = exchanges[0]) {
+    exchanges.shift();
   }
 }
 

@@ -12,13 +12,6 @@ export function utf8Text(bytes: Buffer): string | undefined {
   return bytes.toString('utf8', hasMark ? 3 : 0);
 }
 
-/** @throws AppError `invalid_json` */
-export function readUtf8(bytes: Buffer): string {
-  const text = utf8Text(bytes);
-  if (text === undefined) throw notUtf8();
-  return text;
-}
-
 export function notUtf8(): AppError {
   return new AppError('invalid_json', 'The text is not UTF-8.', {
     problems: [{ path: '', code: 'not_utf8', message: 'Send the text in UTF-8.' }],

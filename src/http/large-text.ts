@@ -3,11 +3,11 @@ import { type JsonScan, JsonWalk, type ScanOptions, scanJson } from '../model/js
 import { ORDER_LEVELS_MAX } from '../model/limits.ts';
 import { syntaxProblemAt } from '../model/lossless-json.ts';
 import {
-  checkOrderDetails,
   checkScannedOrder,
   ORDER_SCAN,
   type OrderDetails,
   type OrderRefusal,
+  refusedOrder,
 } from '../model/order.ts';
 import { notJson, tooDeep } from './json-text.ts';
 import type { TurnKey, WorkTurns } from './work-turns.ts';
@@ -23,20 +23,22 @@ export type Turn = { readonly turns: WorkTurns; readonly key: TurnKey };
 /** `position`: where the text stops being JSON, if it does. */
 export type RefusedLargeOrder = { readonly refusal: OrderRefusal; readonly position: number | undefined };
 
-/** As `checkOrderDetails`, for a text of any length; a large one waits for its turns. */
+/** As `checkOrderDetails`, in turns. */
 export async function checkLargeOrder(
   details: string,
-  { turns, key }: Turn,
+  turn: Turn,
 ): Promise<OrderDetails | RefusedLargeOrder> {
-  if (details.length < LARGE_CHARACTERS) {
-    // A request like any other: it waits for no turn.
-    const order = checkOrderDetails(details);
-    return typeof order === 'string' ? { refusal: order, position: undefined } : order;
-  }
-  const scan = await scanLarge(details, ORDER_SCAN, { turns, key });
+  const scan = await scanLarge(details, ORDER_SCAN, turn);
   const order = checkScannedOrder(scan, details);
   if (typeof order !== 'string') return order;
   return { refusal: order, position: scan.isJson === false ? scan.position : undefined };
+}
+
+/** As `readOrderDetails`, in turns. @throws AppError `invalid_json` with the position, or `invalid_value` */
+export async function readLargeOrder(details: string, turn: Turn): Promise<OrderDetails> {
+  const order = await checkLargeOrder(details, turn);
+  if ('refusal' in order) throw refusedOrder(order.refusal, details, order.position);
+  return order;
 }
 
 /**

@@ -14,10 +14,10 @@ import type { Institution, Role } from '../model/entities.ts';
 import { parseLossless } from '../model/lossless-json.ts';
 import type { Problem } from '../model/problem.ts';
 import { isKeepable } from '../model/text.ts';
-import { readBody } from './body-reader.ts';
-import { FieldsCheck } from './fields.ts';
+import { type BodyLimits, readBody } from './body-reader.ts';
+import { type Checked, FieldsCheck } from './fields.ts';
 import { isFromThisMachine } from './hosts.ts';
-import { parseBody, readUtf8 } from './json-text.ts';
+import { notUtf8, parseBody, utf8Text } from './json-text.ts';
 import { cutOutField, LARGE_CHARACTERS } from './large-text.ts';
 import { hasRole, type Principal } from './principal.ts';
 import type { TurnKey, WorkTurns } from './work-turns.ts';
@@ -212,12 +212,7 @@ export function addRoute(app: FastifyInstance, row: Route, gate: Gate, schema: o
         reply,
       } as Omit<Call<string, Access, undefined, undefined>, 'query' | 'body' | 'fieldText'>;
       const query = queryFields.checkQuery(request.query as Record<string, unknown>);
-      const inTurn = turnsFor(request, gate);
-      const { text, fieldText } = await takeOutField(request, row, gate);
-      const [object, body] = await inTurn(() => {
-        const object = fields && readObject(text, row, fields.isAllOptional);
-        return [object, fields?.check(object)] as const;
-      });
+      const { object, body, fieldText } = fields ? await readFields(request, row, fields, gate) : NO_FIELDS;
       const problems = [...query.problems, ...(body?.problems ?? [])];
       const call = {
         ...given,
@@ -269,30 +264,38 @@ function refuseEncoded({ headers }: FastifyRequest): void {
 
 /** No path with such a text names anything. */
 function refuseUnkeepable(params: Readonly<Record<string, string>>): void {
-  for (const [name, value] of Object.entries(params)) {
-    if (!isKeepable(value)) throw notFound(`such ${name}`);
+  for (const name in params) {
+    if (!isKeepable(params[name] as string)) throw notFound(`such ${name}`);
   }
 }
 
-async function takeOutField(
+type ReadFields = {
+  readonly object: unknown;
+  readonly body: Checked<Static<TObject>> | undefined;
+  readonly fieldText: string | undefined;
+};
+
+const NO_FIELDS: ReadFields = { object: undefined, body: undefined, fieldText: undefined };
+
+/** At once, or, where the body makes it long, when it is its turn. */
+async function readFields(
   request: FastifyRequest,
-  { textField }: Route,
+  row: Route,
+  fields: FieldsCheck<TObject>,
   { turns }: Gate,
-): Promise<{ readonly text: string; readonly fieldText: string | undefined }> {
-  const text = typeof request.body === 'string' ? request.body : '';
-  if (textField === undefined || text === '') return { text, fieldText: undefined };
-  return cutOutField(text, textField, { turns, key: turnKey(request) });
-}
-
-function turnKey({ institution, principal, ip }: FastifyRequest): TurnKey {
-  return institution?.id ?? principal?.institutionId ?? principal?.name ?? ip;
-}
-
-/** How a step of a request's work is done: at once, or, where its body makes it long, when it is its turn. */
-function turnsFor(request: FastifyRequest, { turns }: Gate): <T>(step: () => T) => T | Promise<T> {
-  const { body } = request;
-  if (typeof body !== 'string' || body.length < LARGE_CHARACTERS) return (step) => step();
-  return (step) => turns.run(turnKey(request), step);
+): Promise<ReadFields> {
+  const given = typeof request.body === 'string' ? request.body : '';
+  const { institution, principal, ip } = request;
+  const key: TurnKey = institution?.id ?? principal?.institutionId ?? principal?.name ?? ip;
+  const { text, fieldText } =
+    row.textField === undefined || given === ''
+      ? { text: given, fieldText: undefined }
+      : await cutOutField(given, row.textField, { turns, key });
+  const read = (): ReadFields => {
+    const object = readObject(text, row, fields.isAllOptional);
+    return { object, body: fields.check(object), fieldText };
+  };
+  return text.length < LARGE_CHARACTERS ? read() : turns.run(key, read);
 }
 
 /** For an operator or a source, all institutions but one are as unknown as those that do not exist. */
@@ -324,15 +327,15 @@ function plainBody(body: unknown, row: Route): unknown {
 
 /** What a scope does with the bodies of its kind. */
 export type BodyReading = {
-  /** Milliseconds from the head to the end of the body. */
-  readonly withinMs: number;
+  /** Sees to it that somebody is told when the time of a body is over. */
+  readonly tellLate: (request: IncomingMessage, onLate: (() => void) | undefined) => void;
   /** Called for a body that is handed on as a stream, whose reader looks after its time. */
   readonly onStream: (request: IncomingMessage) => void;
 };
 
 /** The types of body that a scope reads, each handed on as text, or as the stream that it is. */
 export function addBodyParsers(app: FastifyInstance, kind: BodyKind, reading: BodyReading): void {
-  const { withinMs, onStream } = reading;
+  const { tellLate, onStream } = reading;
   app.removeAllContentTypeParsers();
   if (kind === 'none') {
     app.addContentTypeParser('*', (_request, payload, done) => {
@@ -347,9 +350,18 @@ export function addBodyParsers(app: FastifyInstance, kind: BodyKind, reading: Bo
         done(null, payload);
       });
     } else {
-      app.addContentTypeParser(type, async (request: FastifyRequest, payload: IncomingMessage) =>
-        readUtf8(await readBody(payload, { bytesMax: request.routeOptions.bodyLimit, withinMs })),
-      );
+      app.addContentTypeParser(type, (request, payload, done) => {
+        const limits: BodyLimits = {
+          bytesMax: request.routeOptions.bodyLimit,
+          tellLate: (onLate) => tellLate(request.raw, onLate),
+        };
+        readBody(payload, limits, (error, bytes) => {
+          if (bytes === undefined) return done(error);
+          const text = utf8Text(bytes);
+          if (text === undefined) done(notUtf8());
+          else done(null, text);
+        });
+      });
     }
   }
 }

@@ -3,9 +3,9 @@ import { Type } from 'typebox';
 import { AppError } from '../model/app-error.ts';
 import { DELIVERY_STATES } from '../model/delivery.ts';
 import { ORDER_BYTES_MAX } from '../model/limits.ts';
-import { type OrderId, parseOrderId, refusedOrder } from '../model/order.ts';
+import { type OrderId, parseOrderId, readOrderDetails } from '../model/order.ts';
 import type { Store } from '../store/store.ts';
-import { checkLargeOrder } from './large-text.ts';
+import { LARGE_CHARACTERS, readLargeOrder } from './large-text.ts';
 import { importOrders, REJECTED_LINES_TOLD_MAX } from './order-import.ts';
 import { OrderIntake } from './order-intake.ts';
 import {
@@ -64,8 +64,10 @@ export function orderRoutes(parts: {
       bodyBytesMax: ORDER_BYTES_MAX,
       answers: { 200: ORDER_STORED },
       async handle({ body, params, institution }) {
-        const order = await checkLargeOrder(body, { turns, key: institution.id });
-        if ('refusal' in order) throw refusedOrder(order.refusal, body, order.position);
+        const order =
+          body.length < LARGE_CHARACTERS
+            ? readOrderDetails(body)
+            : await readLargeOrder(body, { turns, key: institution.id });
         if (order.orderId !== params.orderId) throw orderIdDiffers(order.orderId, params.orderId);
         const { orderId, orderState, closing } = await intake.put({
           ...order,

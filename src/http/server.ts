@@ -203,7 +203,7 @@ async function createEdge(
   for (const kind of Object.keys(BODY_TYPES) as BodyKind[]) {
     await app.register(async (scope) => {
       addBodyParsers(scope, kind, {
-        withinMs: limits.bodyMs,
+        tellLate: (request, onLate) => watch?.tellLate(request, onLate),
         onStream: (request) => watch?.letBodyTake(request),
       });
       for (const row of routes) if (bodyKind(row) === kind) addRoute(scope, row, gate, openApiSchema(row));
