@@ -1,5 +1,5 @@
 /** Why a name has no address, in the words of the contract (section 2.3). Pure. */
-import type { Failure } from './failure.ts';
+import { type Failure, shortageOf } from './failure.ts';
 
 /** Nobody answered in the time that there was. */
 export class NotResolvedInTime extends Error {
@@ -30,20 +30,10 @@ const MEANINGS: ReadonlyMap<string, string> = new Map([
   ['ENOTIMP', 'the DNS server does not know the question'],
 ]);
 
-/** Ours, not the name's: the machine has no descriptor or no memory left. */
-const SHORTAGES: ReadonlySet<string> = new Set([
-  'EMFILE',
-  'ENFILE',
-  'ENOMEM',
-  'ENOBUFS',
-  'EADDRNOTAVAIL',
-  'EAI_MEMORY',
-]);
-
 export function describeNameError(host: string, error: Error & { readonly code?: string }): Failure {
   const { code = '', message } = error;
   if (error instanceof NotResolvedInTime) return { reason: 'dns', detail: `${host} ${message}` };
   const meaning = MEANINGS.get(code);
   const detail = `${host} does not resolve: ${meaning === undefined ? message : `${meaning} (${code})`}`;
-  return { reason: SHORTAGES.has(code) ? 'local' : 'dns', detail };
+  return { reason: shortageOf(error) === undefined ? 'dns' : 'local', detail };
 }
