@@ -567,10 +567,11 @@ export class History {
       this.#crash();
       return NEVER;
     }
+    const askedAt = this.#clock.now();
     const commitMs = this.#random.integer(0, COMMIT_MS_MAX);
     await new Promise<void>((resolve) => this.#clock.after(commitMs, resolve));
     if (!life.isAlive) return NEVER;
-    this.#refuse(progress);
+    this.#refuse(progress, askedAt);
     const result = await commit();
     if (this.#behind?.until === Number.POSITIVE_INFINITY) this.#behind.until = this.#clock.now();
     else this.#behind = undefined;
@@ -583,7 +584,7 @@ export class History {
    * What such an interface did and could not store, it may do again: how much, is not promised for a bug of ours. What
    * it does not do again is found at the end.
    */
-  #refuse(progress: readonly Progress[]): void {
+  #refuse(progress: readonly Progress[], askedAt: number): void {
     const sides = this.#sides.filter(
       ({ isRefused, external }) => isRefused && progress.some((one) => one.interfaceId === external.id),
     );
@@ -592,12 +593,16 @@ export class History {
     const refusal: Crash = { bound: Number.POSITIVE_INFINITY, repeated: 0 };
     for (const side of sides) {
       this.#tell(`  refused ${side.external.id}`);
+      // One whose end was not committed is made again.
+      if (side.wasRunByHand) side.runsByHand = Number.POSITIVE_INFINITY;
       side.lastFirst = 0;
       for (const pair of side.pairs.values()) {
         const mayBeUnstored = pair.endedAt >= (this.#behind?.since ?? this.#clock.now()) - REFUSED_MS;
         if (pair.state === 'running' || (pair.state !== 'none' && mayBeUnstored)) pair.takenBy ??= refusal;
       }
     }
+    // The others wait for their part of the commit as they would for a database that is away, and no call starts.
+    this.#behind ??= { since: askedAt, until: Number.POSITIVE_INFINITY };
     throw new Error('This progress is refused for good.');
   }
 
