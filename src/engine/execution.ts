@@ -134,15 +134,9 @@ export class ExecutionRun {
     this.ended = this.#end.promise;
     this.#filter = plan.isFiltered ? parts.target().filter : undefined;
     this.#startedAt = plan.resumed?.startedAt ?? parts.clock.now();
-    const {
-      looked = 0,
-      filteredOut = 0,
-      called = 0,
-      delivered = 0,
-      failed = 0,
-      abandoned = 0,
-    } = plan.resumed ?? {};
-    this.#counts = { looked, filteredOut, called, delivered, failed, abandoned };
+    const { looked = 0, filteredOut = 0, delivered = 0, failed = 0, abandoned = 0 } = plan.resumed ?? {};
+    // Calls that ran when the process before this one ended are made again, and counted then.
+    this.#counts = { looked, filteredOut, called: delivered + failed, delivered, failed, abandoned };
     this.#callsLeft = plan.batchSize;
   }
 

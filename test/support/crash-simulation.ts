@@ -127,8 +127,8 @@ export class History {
   #institution!: Institution;
   #life: Life | undefined;
   #isAway = false;
-  /** Since when commits failed; until the second that succeeds, which has what ended while the first was tried again. */
-  #behind: { readonly since: number; until: number } | undefined;
+  /** Since when commits failed, and from which commit on; until the second that succeeds, which has what ended while the first was tried again. */
+  #behind: { readonly from: number; readonly since: number; until: number } | undefined;
   #crashInCommit: 'before' | 'after' | undefined;
   #calleeMood: 'good' | 'mixed' | 'bad' | 'refusing' | 'slow' | 'busy' | 'proxy' | 'poisoned' | 'short' =
     'good';
@@ -490,12 +490,12 @@ export class History {
     this.#bury(life);
     // While the database is away nothing can be committed, and no call starts: the window ends where that began, and
     // goes on where that was over.
-    const { since, until } = this.#behind ?? { since: now, until: now };
+    const { from, since, until } = this.#behind ?? { from: now, since: now, until: now };
     for (const side of this.#sides) {
       const running = [...side.pairs.values()].filter(({ state }) => state === 'running');
       const finished = [...side.pairs.values()].filter(
         ({ state, endedAt }) =>
-          (state === 'delivered' || state === 'failed') && endedAt >= since - UNCOMMITTED_MS,
+          (state === 'delivered' || state === 'failed') && endedAt >= from - UNCOMMITTED_MS,
       );
       const inWindow = finished.filter(({ endedAt }) => endedAt <= since || endedAt >= until).length;
       const crash: Crash = { bound: side.concurrency + inWindow, repeated: 0 };
@@ -560,7 +560,9 @@ export class History {
   async #commit<R>(life: Life, progress: readonly Progress[], commit: () => Promise<R>): Promise<R> {
     if (!life.isAlive) return NEVER;
     if (this.#isAway) {
-      this.#behind = { since: this.#behind?.since ?? this.#clock.now(), until: Number.POSITIVE_INFINITY };
+      const now = this.#clock.now();
+      const { from, since } = this.#behind ?? { from: now, since: now };
+      this.#behind = { from, since, until: Number.POSITIVE_INFINITY };
       throw away();
     }
     if (this.#crashInCommit === 'before') {
@@ -597,12 +599,15 @@ export class History {
       if (side.wasRunByHand) side.runsByHand = Number.POSITIVE_INFINITY;
       side.lastFirst = 0;
       for (const pair of side.pairs.values()) {
-        const mayBeUnstored = pair.endedAt >= (this.#behind?.since ?? this.#clock.now()) - REFUSED_MS;
+        const mayBeUnstored = pair.endedAt >= (this.#behind?.from ?? this.#clock.now()) - REFUSED_MS;
         if (pair.state === 'running' || (pair.state !== 'none' && mayBeUnstored)) pair.takenBy ??= refusal;
       }
     }
-    // The others wait for their part of the commit as they would for a database that is away, and no call starts.
-    this.#behind ??= { since: askedAt, until: Number.POSITIVE_INFINITY };
+    // The others wait for their part of the commit; until calls notice that they must wait too, more of them end.
+    if (progress.length > 1) {
+      const [since, until] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+      this.#behind ??= { from: askedAt, since, until };
+    }
     throw new Error('This progress is refused for good.');
   }
 
